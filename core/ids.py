@@ -1,0 +1,27 @@
+"""Sortable 63-bit ids made by the program: known before the insert, ordered by time within a process."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+
+EPOCH_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z; 41 bits of milliseconds last until 2094
+_SEQUENCE_BITS = 22
+
+_lock = threading.Lock()
+_last = 0
+
+
+def new_id() -> int:
+    """An id greater than every id this process made before, also when the clock steps back.
+
+    41 bits of milliseconds, then 22 bits that start at random within each millisecond so that
+    processes do not meet.
+    """
+    global _last
+    now = (time.time_ns() // 1_000_000 - EPOCH_MS) << _SEQUENCE_BITS
+    with _lock:
+        fresh = now | secrets.randbits(_SEQUENCE_BITS - 1)
+        _last = fresh if fresh > _last else _last + 1
+        return _last

@@ -1,0 +1,338 @@
+"""Everything core needs from outside, as small Protocols. Implementations live in storage/ and adapters/.
+
+The store's units of work are plain functions of a `Transaction`: what one function does commits
+together or not at all. They run beside the event loop (in the SQLite writer's thread, or on an
+aiomysql connection), so they hold no `await` and touch nothing but the transaction and their arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
+
+from core.messages import (
+    ChatMessage,
+    Delivery,
+    DeliveryState,
+    IncomingMessage,
+    Platform,
+)
+from core.model.events import ModelEvent, ModelUsage, PromptMessage
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Aware UTC."""
+        ...
+
+
+# --- what adapters call -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Where an event went. `duplicate`: it had been stored before; the ids are those of then."""
+
+    inbox_id: int
+    conversation_id: int
+    duplicate: bool
+
+
+class Inbox(Protocol):
+    async def accept(self, message: IncomingMessage) -> Accepted:
+        """Store the message durably (this returns after the commit), then wake its conversation.
+
+        Raises StoreUnavailable if it was not stored: tell the platform to hand it over again.
+        Raises IdempotencyConflict if the event id is known with another text.
+        """
+        ...
+
+
+class Sender(Protocol):
+    """A channel's way out. The outbox calls it; one call is one delivery to one chat."""
+
+    async def send(self, delivery: Delivery) -> str | None:
+        """Send and return the platform's id of the sent message, if it has one.
+
+        Raises DeliveryFailed or RecipientGone.
+        """
+        ...
+
+    async def show_typing(self, chat_id: str) -> None:
+        """Let the person see that an answer is being written. Best effort: never raises."""
+        ...
+
+
+# --- the model ----------------------------------------------------------------------------------
+
+
+class Model(Protocol):
+    def stream(self, prompt: Sequence[PromptMessage]) -> AsyncGenerator[ModelEvent, None]:
+        """Answer a prompt: `TextDelta`s, at the end one `Finished`; `Restarted` voids what came before.
+
+        Raises ModelUnavailable when nothing that was tried gave a whole answer.
+        """
+        ...
+
+    @property
+    def available(self) -> bool:
+        """Whether a call made now would be let through to some endpoint (no breaker in the way)."""
+        ...
+
+
+# --- wake-ups -----------------------------------------------------------------------------------
+
+
+class Wakeups(Protocol):
+    """Tells workers that a conversation has something to do. A lost wake-up costs only the sweeper's delay."""
+
+    async def wake(self, conversation_id: int) -> None: ...
+
+    async def next(self) -> int:
+        """Wait for the next conversation to look at. Cancel-safe."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+# --- the store ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A stored message that waits for its turn."""
+
+    inbox_id: int
+    user_id: int
+    received_at: datetime
+    message: IncomingMessage
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationSettings:
+    burst_quiet_seconds: float | None = None
+    burst_max_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedConversation:
+    """A conversation under our lease, as the turn needs it: read in one go."""
+
+    id: int
+    platform: Platform
+    chat_id: str
+    settings: ConversationSettings
+    attempts: int
+    """How often it was claimed without a turn being finished: a message that kills us shows here."""
+    pending: tuple[Pending, ...]
+    deferred: tuple[Pending, ...]
+    """Messages that only the offline listener answered so far."""
+    window: tuple[ChatMessage, ...]
+    """The newest messages of the history, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResult:
+    """What a turn decided, to be committed as one."""
+
+    turn_id: int
+    conversation_id: int
+    owner: str
+    answered: tuple[Pending, ...]
+    reply: ChatMessage | None
+    segments: tuple[str, ...]
+    push: bool
+    """Whether the reply goes out through the outbox (else the client fetches it)."""
+    defer: bool
+    """The listener answered: keep the messages for a real answer later."""
+    usage: ModelUsage | None
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The stored answer to one message."""
+
+    turn_id: int
+    conversation_id: int
+    reply: ChatMessage
+    deferred: bool
+
+
+class InboxRows(Protocol):
+    def add(self, messages: Sequence[IncomingMessage], now: datetime) -> list[Accepted]:
+        """Store each message once, with its user, identity and conversation where they are new."""
+        ...
+
+    def pending(self, conversation_id: int) -> tuple[Pending, ...]:
+        """Messages of a conversation that wait for a turn, in order."""
+        ...
+
+    def text_of(self, inbox_id: int) -> str | None:
+        """What a stored message said, answered or not; None if it was erased."""
+        ...
+
+    def outcome_of(self, inbox_id: int) -> Outcome | None:
+        """The answer to a message; None while there is none."""
+        ...
+
+    def conversations_waiting(self, now: datetime, limit: int) -> list[int]:
+        """Conversations with pending messages and no valid lease, longest waiting first."""
+        ...
+
+    def conversations_deferred(self, since: datetime, now: datetime, limit: int) -> list[int]:
+        """Conversations whose newest messages only the listener answered, since then, nobody having moved on."""
+        ...
+
+
+class ConversationRows(Protocol):
+    def claim(
+        self, conversation_id: int, owner: str, now: datetime, until: datetime, window: int
+    ) -> ClaimedConversation | None:
+        """Take the lease and read what a turn needs; None if somebody else holds it or nothing waits."""
+        ...
+
+    def renew(self, owner: str, until: datetime) -> int:
+        """Push out every lease of this owner; how many there were."""
+        ...
+
+    def release(self, conversation_id: int, owner: str, not_before: datetime | None = None) -> None:
+        """Give the lease back; with `not_before` nobody takes it until then (a failed turn's backoff)."""
+        ...
+
+    def release_all(self, owner: str) -> None:
+        """Give back every lease of a process that is gone, conversations' and deliveries' alike."""
+        ...
+
+    def lease_owners(self) -> list[str]:
+        """Everybody who holds a lease now."""
+        ...
+
+    def history(
+        self, platform: Platform, chat_id: str, before: int | None, limit: int
+    ) -> tuple[ChatMessage, ...]:
+        """A conversation as its person sees it (waiting messages included), oldest first."""
+        ...
+
+    def update_settings(self, conversation_id: int, settings: ConversationSettings) -> None: ...
+
+
+class TurnRows(Protocol):
+    def commit(self, result: TurnResult) -> list[Delivery]:
+        """Everything a finished turn leaves behind; raises LeaseLost if the lease is no longer ours.
+
+        Keeps the lease while more messages wait, else gives it back. Returns the deliveries made.
+        """
+        ...
+
+
+class DeliveryRows(Protocol):
+    def claim(
+        self, conversation_id: int, owner: str, now: datetime, until: datetime
+    ) -> list[Delivery]:
+        """Lease the conversation's unsent deliveries in order, as far as they are due."""
+        ...
+
+    def mark_sent(self, delivery_id: int, platform_message_id: str | None, now: datetime) -> None: ...
+
+    def mark_failed(
+        self, delivery_id: int, reason: str, next_attempt_at: datetime | None, now: datetime
+    ) -> None:
+        """Another attempt at that time, or never (`None`: a dead letter)."""
+        ...
+
+    def bury_conversation(self, conversation_id: int, reason: str, now: datetime) -> int:
+        """The recipient is gone: every unsent delivery becomes a dead letter; how many."""
+        ...
+
+    def conversations_due(self, now: datetime, limit: int) -> list[int]:
+        """Conversations with deliveries that are due and that nobody holds."""
+        ...
+
+    def list(self, state: DeliveryState, limit: int) -> list[DeliveryRecord]: ...
+
+    def replay(self, delivery_ids: Sequence[int], now: datetime) -> int:
+        """Dead letters back to pending; how many were dead."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """A delivery as an operator sees it: no text."""
+
+    id: int
+    platform: Platform
+    state: DeliveryState
+    attempts: int
+    reason: str | None
+    created_at: datetime
+    next_attempt_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    id: int
+    name: str
+    scopes: frozenset[str]
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class ApiKeyRows(Protocol):
+    def add(self, name: str, key_hash: bytes, scopes: frozenset[str], now: datetime) -> ApiKey: ...
+
+    def find(self, key_hash: bytes) -> ApiKey | None:
+        """The key with this hash, unless it was revoked."""
+        ...
+
+    def list(self) -> list[ApiKey]: ...
+
+    def revoke(self, key_id: int, now: datetime) -> bool: ...
+
+    def mark_used(self, key_id: int, now: datetime) -> None: ...
+
+
+class Transaction(Protocol):
+    """One transaction's view of every table group."""
+
+    @property
+    def inbox(self) -> InboxRows: ...
+    @property
+    def conversations(self) -> ConversationRows: ...
+    @property
+    def turns(self) -> TurnRows: ...
+    @property
+    def deliveries(self) -> DeliveryRows: ...
+    @property
+    def api_keys(self) -> ApiKeyRows: ...
+
+
+class Store(Protocol):
+    async def write(self, unit: Callable[[Transaction], T]) -> T:
+        """Run a unit of work; returns after it is durably committed, or raises with nothing stored.
+
+        Raises StoreUnavailable when the database does not answer.
+        """
+        ...
+
+    async def read(self, unit: Callable[[Transaction], T]) -> T:
+        """Run a unit that only reads."""
+        ...
+
+
+# --- rate limits --------------------------------------------------------------------------------
+
+
+class RateLimiter(Protocol):
+    async def reserve(self, key: str, rate: float, burst: int) -> timedelta:
+        """Take one token of `key` (refilled at `rate` a second up to `burst`); how long to wait before using it."""
+        ...
+
+    async def try_take(self, key: str, rate: float, burst: int) -> timedelta | None:
+        """Take one token if there is one now (None), else how long until there is."""
+        ...
