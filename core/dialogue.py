@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from core.live import LiveReplies, LiveReply, Piece
+from core.live import LiveReplies, LiveReply, Piece, Place
 from core.messages import IncomingMessage
 from core.ports import Accepted, Inbox, Outcome, Store
 
 LOOK_SECONDS = 1.0
 """How often the store is asked for an answer that another process may have given."""
+HELD_SECONDS = 15.0
+"""The same while a worker of this process is at it."""
 
 
 class Dialogue:
@@ -38,39 +40,35 @@ class Dialogue:
         raise AssertionError("follow() ends with an Outcome")
 
     async def follow(
-        self, message: IncomingMessage, *, offset: int = 0
+        self, message: IncomingMessage, place: Place = Place()
     ) -> AsyncGenerator[Piece | Outcome, None]:
         """Say something and follow the answer: `Piece`s as they come, at the end the `Outcome`.
 
-        `offset` is how much of the answer the client has from an earlier try; a `Piece` with a
-        smaller offset voids what it had from there on.
+        `place` is how far the client had read in an earlier try.
         """
         with self._live.watch(message.platform, message.event_id) as live:
             accepted = await self._inbox.accept(message)
             if accepted.duplicate and live.outcome is None:
-                live.outcome = await self._outcome(accepted)
-            generation = 0
+                await self._look(live, accepted)
             while True:
-                generation, piece = live.since(generation, offset)
+                piece = live.after(place)
                 if piece is not None:
-                    offset = piece.offset + len(piece.text)
+                    place = Place(piece.turn_id, piece.offset + len(piece.text))
                     yield piece
                 elif live.outcome is not None:
-                    break
+                    yield live.outcome
+                    return
                 else:
                     await self._wait(live, accepted)
-            whole = live.outcome.reply.text
-            if live.text != whole and offset < len(whole):
-                yield Piece(offset, whole[offset:])
-            yield live.outcome
 
     async def _wait(self, live: LiveReply, accepted: Accepted) -> None:
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(HELD_SECONDS if live.begun else LOOK_SECONDS):
                 await live.changed()
         except TimeoutError:
-            if not live.text:
-                live.outcome = live.outcome or await self._outcome(accepted)
+            await self._look(live, accepted)
 
-    async def _outcome(self, accepted: Accepted) -> Outcome | None:
-        return await self._store.read(lambda tx: tx.inbox.outcome_of(accepted.inbox_id))
+    async def _look(self, live: LiveReply, accepted: Accepted) -> None:
+        outcome = await self._store.read(lambda tx: tx.inbox.outcome_of(accepted.inbox_id))
+        if outcome is not None and live.outcome is None:
+            live.finish(outcome)

@@ -17,50 +17,67 @@ from core.ports import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text of the answer from `offset` on. What a reader had from there on is void."""
+    """Text of the answer from `offset` on, in characters. What a reader had from there on is void.
 
+    A turn that begins again has another `turn_id`: nothing of the former one counts.
+    """
+
+    turn_id: int
     offset: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a reader has read."""
+
+    turn_id: int = 0
+    offset: int = 0
 
 
 class LiveReply:
     """The answer to one event, shared by all who watch it."""
 
     def __init__(self) -> None:
+        self.turn_id = 0
         self.text = ""
         self.outcome: Outcome | None = None
-        self._generation = 0
-        self._changed = asyncio.Event()
         self.watchers = 0
+        self._changed = asyncio.Event()
+
+    @property
+    def begun(self) -> bool:
+        """Whether a worker of this process is at it."""
+        return self.turn_id != 0
+
+    def begin(self, turn_id: int) -> None:
+        self.turn_id = turn_id
+        self.text = ""
+        self._wake()
 
     def append(self, text: str) -> None:
         self.text += text
         self._wake()
 
-    def restart(self) -> None:
-        if self.text:
-            self.text = ""
-            self._generation += 1
-            self._wake()
-
     def finish(self, outcome: Outcome) -> None:
+        self.turn_id = outcome.turn_id
+        self.text = outcome.reply.text
         self.outcome = outcome
         self._wake()
+
+    def after(self, place: Place) -> Piece | None:
+        """What a reader at `place` has not seen yet."""
+        offset = place.offset if place.turn_id == self.turn_id else 0
+        if offset < len(self.text) or offset < place.offset:
+            return Piece(self.turn_id, offset, self.text[offset:])
+        return None
+
+    async def changed(self) -> None:
+        await self._changed.wait()
 
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-    def since(self, generation: int, offset: int) -> tuple[int, Piece | None]:
-        """What a reader at `offset` of `generation` has not seen yet, with the generation it is of."""
-        if generation != self._generation:
-            return self._generation, Piece(0, self.text)
-        if offset < len(self.text):
-            return generation, Piece(offset, self.text[offset:])
-        return generation, None
-
-    async def changed(self) -> None:
-        await self._changed.wait()
 
 
 class LiveReplies:
