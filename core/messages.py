@@ -57,6 +57,8 @@ class Source(StrEnum):
     MODEL = "model"
     LISTENER = "listener"
     """The offline listener: shown to the person, never put into a prompt."""
+    PROTOCOL = "protocol"
+    """The safety protocol's words to a person in danger."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ aiomysql connection), so they hold no `await` and touch nothing but the transact
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from core.messages import (
     DeliveryState,
     IncomingMessage,
     Platform,
+    Segment,
 )
 from core.model.events import ModelEvent, ModelUsage, PromptMessage
 
@@ -142,13 +144,20 @@ class TurnResult:
     turn_id: int
     conversation_id: int
     owner: str
+    """Who holds the conversation's lease: the commit is refused if that has changed."""
+    addressee: Pending
+    """Whose message the reply answers; the reply is sealed with their key."""
     answered: tuple[Pending, ...]
-    reply: ChatMessage | None
-    segments: tuple[str, ...]
-    push: bool
-    """Whether the reply goes out through the outbox (else the client fetches it)."""
+    """New messages that this turn answers."""
+    late: tuple[Pending, ...]
+    """Deferred messages that this turn answers at last."""
+    moved_on: tuple[Pending, ...]
+    """Deferred messages that need no answer of their own any more."""
+    reply: ChatMessage
+    segments: tuple[Segment, ...]
+    """What goes out through the outbox; empty where the client fetches the reply itself."""
     defer: bool
-    """The listener answered: keep the messages for a real answer later."""
+    """Only the listener answered: a real answer is to follow."""
     usage: ModelUsage | None
     finished_at: datetime
 
@@ -222,10 +231,11 @@ class ConversationRows(Protocol):
 
 
 class TurnRows(Protocol):
-    def commit(self, result: TurnResult) -> list[Delivery]:
-        """Everything a finished turn leaves behind; raises LeaseLost if the lease is no longer ours.
+    def commit(self, result: TurnResult) -> None:
+        """Write everything a finished turn leaves behind and give its conversation's lease back.
 
-        Keeps the lease while more messages wait, else gives it back. Returns the deliveries made.
+        Raises LeaseLost, and writes nothing, if the lease is no longer ours or a message of the turn
+        is settled already.
         """
         ...
 
@@ -233,8 +243,8 @@ class TurnRows(Protocol):
 class DeliveryRows(Protocol):
     def claim(
         self, conversation_id: int, owner: str, now: datetime, until: datetime
-    ) -> list[Delivery]:
-        """Lease the conversation's unsent deliveries in order, as far as they are due."""
+    ) -> builtins.list[Delivery]:
+        """Lease the conversation's unsent deliveries; those due now, in order, up to the first that is not."""
         ...
 
     def mark_sent(self, delivery_id: int, platform_message_id: str | None, now: datetime) -> None: ...
@@ -249,11 +259,11 @@ class DeliveryRows(Protocol):
         """The recipient is gone: every unsent delivery becomes a dead letter; how many."""
         ...
 
-    def conversations_due(self, now: datetime, limit: int) -> list[int]:
+    def conversations_due(self, now: datetime, limit: int) -> builtins.list[int]:
         """Conversations with deliveries that are due and that nobody holds."""
         ...
 
-    def list(self, state: DeliveryState, limit: int) -> list[DeliveryRecord]: ...
+    def list(self, state: DeliveryState, limit: int) -> builtins.list[DeliveryRecord]: ...
 
     def replay(self, delivery_ids: Sequence[int], now: datetime) -> int:
         """Dead letters back to pending; how many were dead."""
@@ -290,7 +300,7 @@ class ApiKeyRows(Protocol):
         """The key with this hash, unless it was revoked."""
         ...
 
-    def list(self) -> list[ApiKey]: ...
+    def list(self) -> builtins.list[ApiKey]: ...
 
     def revoke(self, key_id: int, now: datetime) -> bool: ...
 
@@ -335,4 +345,25 @@ class RateLimiter(Protocol):
 
     async def try_take(self, key: str, rate: float, burst: int) -> timedelta | None:
         """Take one token if there is one now (None), else how long until there is."""
+        ...
+
+
+# --- what is measured ---------------------------------------------------------------------------
+
+
+class Measures(Protocol):
+    """What core tells whoever counts. Cheap, and never raises."""
+
+    def accepted(self, platform: Platform) -> None: ...
+
+    def turn_finished(self, platform: Platform, outcome: str, seconds: float) -> None:
+        """`outcome`: answered, deferred, declined, safety, lease_lost, failed; `seconds` from the first message."""
+        ...
+
+    def model_answered(self, usage: ModelUsage) -> None: ...
+
+    def model_failed(self, reason: str) -> None: ...
+
+    def delivered(self, platform: Platform, outcome: str) -> None:
+        """`outcome`: sent, retry, dead, gone."""
         ...

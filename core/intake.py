@@ -1,0 +1,83 @@
+"""The way in: store an event once, durably, then wake its conversation. Adapters call this.
+
+Events that arrive together are stored together: while one transaction is on its way to the disk,
+the next is collected, so a burst of webhooks costs a few commits instead of one each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from core.errors import IdempotencyConflict, StoreUnavailable
+from core.messages import IncomingMessage
+from core.ports import Accepted, Clock, Measures, Store, Wakeups
+
+BATCH_LIMIT = 64
+WAITING_LIMIT = 10_000
+
+_Entry = tuple[IncomingMessage, asyncio.Future[Accepted]]
+
+
+class Intake:
+    """Implements core.ports.Inbox."""
+
+    def __init__(self, store: Store, wakeups: Wakeups, clock: Clock, measures: Measures) -> None:
+        self._store = store
+        self._wakeups = wakeups
+        self._clock = clock
+        self._measures = measures
+        self._waiting: deque[_Entry] = deque()
+        self._storing: asyncio.Task[None] | None = None
+
+    async def accept(self, message: IncomingMessage) -> Accepted:
+        if len(self._waiting) >= WAITING_LIMIT:
+            raise StoreUnavailable("too many messages wait to be stored")
+        future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        self._waiting.append((message, future))
+        if self._storing is None or self._storing.done():
+            self._storing = asyncio.create_task(self._store_waiting(), name="intake")
+        accepted = await future
+        if accepted.duplicate:
+            await self._check_same(message, accepted)
+        else:
+            self._measures.accepted(message.platform)
+            await self._wakeups.wake(accepted.conversation_id)
+        return accepted
+
+    async def close(self) -> None:
+        """Wait for what is on its way to the disk."""
+        if self._storing is not None:
+            await self._storing
+
+    async def _store_waiting(self) -> None:
+        while self._waiting:
+            count = min(BATCH_LIMIT, len(self._waiting))
+            taken = [self._waiting.popleft() for _ in range(count)]
+            # Whoever gave up before the store was asked (a client that hung up) is not stored.
+            await self._store_batch([entry for entry in taken if not entry[1].done()])
+
+    async def _store_batch(self, batch: list[_Entry]) -> None:
+        if not batch:
+            return
+        messages = [message for message, _ in batch]
+        now = self._clock.now()
+        try:
+            accepted = await self._store.write(lambda tx: tx.inbox.add(messages, now))
+        except Exception as error:  # noqa: BLE001 - it belongs to those who wait, who handle or log it
+            if len(batch) == 1 or isinstance(error, StoreUnavailable):
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+            else:  # one of them cannot be stored: it must not take the others with it
+                for entry in batch:
+                    await self._store_batch([entry])
+            return
+        for (_, future), stored in zip(batch, accepted, strict=True):
+            if not future.done():
+                future.set_result(stored)
+
+    async def _check_same(self, message: IncomingMessage, accepted: Accepted) -> None:
+        said = await self._store.read(lambda tx: tx.inbox.text_of(accepted.inbox_id))
+        if said is not None and said != message.text:
+            raise IdempotencyConflict

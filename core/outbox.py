@@ -1,0 +1,227 @@
+"""The way out: deliver what turns decided, in order, at the pace a platform allows; retry, and bury what can't be.
+
+A delivery is marked sent right after the platform took it. A crash between the two sends it again:
+the one window in which a reply may be doubled (design, "The way of one message").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from core.errors import DeliveryFailed, RecipientGone, StoreUnavailable
+from core.messages import ConversationKind, Delivery, Platform
+from core.ports import Clock, Measures, RateLimiter, Sender, Store, Transaction
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a platform lets us send: tokens a second and how many at once."""
+
+    per_second: float
+    at_once: int
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A platform that replies are pushed to."""
+
+    sender: Sender
+    render: Callable[[str], list[str]]
+    """Cuts a reply into the pieces the platform takes, each a delivery of its own."""
+    overall: Pace
+    chat: Pace
+    group: Pace
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxOptions:
+    owner: str
+    at_once: int = 256
+    lease: timedelta = timedelta(seconds=30)
+    sweep_seconds: float = 2.0
+    attempts: int = 30
+    """With the backoff below: about four hours of a platform being away."""
+    first_backoff: timedelta = timedelta(seconds=1)
+    longest_backoff: timedelta = timedelta(minutes=10)
+    send_seconds: float = 60.0
+    sweeps: bool = True
+
+
+class Outbox:
+    def __init__(
+        self,
+        store: Store,
+        channels: Mapping[Platform, Channel],
+        limiter: RateLimiter,
+        clock: Clock,
+        measures: Measures,
+        options: OutboxOptions,
+    ) -> None:
+        self._store = store
+        self._channels = channels
+        self._limiter = limiter
+        self._clock = clock
+        self._measures = measures
+        self._options = options
+        self._at_work: dict[int, bool] = {}
+        """Conversations that a task of ours delivers to; True: look again when done."""
+        self._slots = asyncio.Semaphore(options.at_once)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    def channel(self, platform: Platform) -> Channel | None:
+        """How replies are pushed to a platform; None where clients fetch them."""
+        return self._channels.get(platform)
+
+    def look_at(self, conversation_id: int) -> None:
+        """This conversation may have something to deliver."""
+        if not self._channels or self._closing:
+            return
+        if conversation_id in self._at_work:
+            self._at_work[conversation_id] = True
+            return
+        self._at_work[conversation_id] = False
+        task = asyncio.create_task(self._work(conversation_id), name="delivery")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def run(self) -> None:
+        """Find what is due and in nobody's hands, until cancelled."""
+        while self._options.sweeps:
+            try:
+                for conversation_id in await self._due():
+                    self.look_at(conversation_id)
+            except StoreUnavailable as error:
+                log.warning("outbox_sweep_failed", reason=str(error))
+            await asyncio.sleep(self._options.sweep_seconds)
+
+    async def _due(self) -> list[int]:
+        now, limit = self._clock.now(), self._options.at_once
+        return await self._store.read(lambda tx: tx.deliveries.conversations_due(now, limit))
+
+    async def drain(self, seconds: float) -> None:
+        """Let deliveries under way finish for so long; the rest stays for the next start."""
+        self._closing = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _work(self, conversation_id: int) -> None:
+        try:
+            async with self._slots:
+                while deliveries := await self._claim(conversation_id):
+                    for delivery in deliveries:
+                        if not await self._deliver(delivery):
+                            return
+        except StoreUnavailable as error:
+            log.warning("delivery_not_stored", conversation_id=conversation_id, reason=str(error))
+        finally:
+            if self._at_work.pop(conversation_id):
+                self.look_at(conversation_id)
+
+    async def _claim(self, conversation_id: int) -> list[Delivery]:
+        now, options = self._clock.now(), self._options
+        return await self._store.write(
+            lambda tx: tx.deliveries.claim(conversation_id, options.owner, now, now + options.lease)
+        )
+
+    async def _deliver(self, delivery: Delivery) -> bool:
+        """Send one delivery; whether the conversation's next one may follow."""
+        channel = self._channels.get(delivery.platform)
+        if channel is None:  # its channel is switched off: it waits until it is on again
+            await self._put_off(delivery, "channel_off", self._options.longest_backoff)
+            return False
+        await self._keep_pace(channel, delivery)
+        try:
+            async with asyncio.timeout(self._options.send_seconds):
+                message_id = await channel.sender.send(delivery)
+        except RecipientGone:
+            await self._bury(delivery)
+            return False
+        except DeliveryFailed as error:
+            return await self._failed(delivery, error)
+        except TimeoutError:
+            return await self._failed(delivery, DeliveryFailed("timeout"))
+        except Exception:  # a sender's own fault: this delivery must not spin, nor hold the others for ever
+            log.exception("sender_broke", delivery_id=delivery.id, platform=delivery.platform)
+            return await self._failed(delivery, DeliveryFailed("internal_error"))
+        now = self._clock.now()
+        await self._record(lambda tx: tx.deliveries.mark_sent(delivery.id, message_id, now))
+        self._measures.delivered(delivery.platform, "sent")
+        return True
+
+    async def _failed(self, delivery: Delivery, error: DeliveryFailed) -> bool:
+        """Another attempt later, or the dead letters; whether the next delivery may follow."""
+        attempts = delivery.attempts + 1
+        log.warning(
+            "delivery_failed",
+            delivery_id=delivery.id,
+            platform=delivery.platform,
+            reason=error.reason,
+            attempts=attempts,
+        )
+        if error.permanent or attempts >= self._options.attempts:
+            now = self._clock.now()
+            await self._record(
+                lambda tx: tx.deliveries.mark_failed(delivery.id, error.reason, None, now)
+            )
+            self._measures.delivered(delivery.platform, "dead")
+            return True
+        await self._put_off(delivery, error.reason, error.retry_after or self._backoff(attempts))
+        self._measures.delivered(delivery.platform, "retry")
+        return False
+
+    def _backoff(self, attempts: int) -> timedelta:
+        """Exponential with full jitter, so that what failed together does not come back together."""
+        doubled: timedelta = self._options.first_backoff * 2 ** min(attempts, 16)
+        return min(doubled, self._options.longest_backoff) * random.uniform(0.5, 1.0)
+
+    async def _put_off(self, delivery: Delivery, reason: str, wait: timedelta) -> None:
+        now = self._clock.now()
+        again = now + wait
+        await self._record(
+            lambda tx: tx.deliveries.mark_failed(delivery.id, reason, again, now)
+        )
+        # Only for promptness: the sweeper finds it too.
+        asyncio.get_running_loop().call_later(
+            wait.total_seconds(), self.look_at, delivery.conversation_id
+        )
+
+    async def _bury(self, delivery: Delivery) -> None:
+        now = self._clock.now()
+        await self._record(
+            lambda tx: tx.deliveries.bury_conversation(
+                delivery.conversation_id, "recipient_gone", now
+            )
+        )
+        self._measures.delivered(delivery.platform, "gone")
+        log.info("recipient_gone", platform=delivery.platform, conversation_id=delivery.conversation_id)
+
+    async def _record(self, unit: Callable[[Transaction], object]) -> None:
+        """Write down what the platform did, however long the store is away: a forgotten `sent` is a doubled reply."""
+        wait = 0.1
+        while True:
+            try:
+                await self._store.write(unit)
+                return
+            except StoreUnavailable as error:
+                log.warning("delivery_not_recorded", reason=str(error))
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 5.0)
+
+    async def _keep_pace(self, channel: Channel, delivery: Delivery) -> None:
+        place = channel.group if delivery.kind is ConversationKind.GROUP else channel.chat
+        name = f"out:{delivery.platform}"
+        for key, pace in ((f"{name}:{delivery.chat_id}", place), (name, channel.overall)):
+            wait = await self._limiter.reserve(key, pace.per_second, pace.at_once)
+            await asyncio.sleep(wait.total_seconds())

@@ -1,0 +1,159 @@
+"""The turn: everything the bot does for the messages that arrived together, in the order in which it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from core.errors import ModelUnavailable
+from core.ids import new_id
+from core.language import Language, language_of
+from core.messages import Source
+from core.model.events import Finished, ModelUsage, PromptMessage, Restarted, TextDelta
+from core.persona.card import Persona
+from core.phrases import ListenerMood, Phrases
+from core.ports import ClaimedConversation, Measures, Model, Pending
+from core.prompt import build_prompt
+from core.safety.protocol import Protocols
+from core.safety.rules import Risk, assess
+
+log = structlog.get_logger()
+
+CLAIMS_BEFORE_LISTENER = 4
+"""A turn that was begun this often and never finished (it may be what kills us) is not tried again."""
+
+
+class Audience(Protocol):
+    """Whoever watches the answer come into being."""
+
+    def begin(self, turn_id: int) -> None: ...
+    def append(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TurnParts:
+    """What a turn works with."""
+
+    model: Model
+    persona: Persona
+    phrases: dict[Language, Phrases]
+    protocols: Protocols
+    window_tokens: int
+    measures: Measures
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A turn's answer before it is committed."""
+
+    turn_id: int
+    text: str
+    source: Source
+    usage: ModelUsage | None
+    outcome: str
+
+    @property
+    def defer(self) -> bool:
+        """Whether a real answer is still owed."""
+        return self.outcome == "deferred"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is local and done before the model is asked."""
+
+    said: str
+    language: Language
+    risk: Risk
+    prompt: list[PromptMessage]
+
+
+def prepare(
+    parts: TurnParts, conversation: ClaimedConversation, messages: Sequence[Pending]
+) -> Prepared:
+    """The local half of a turn: safety, (mood, memories, knowledge as their rooms are built,) the prompt."""
+    said = "\n".join(pending.message.text for pending in messages)
+    return Prepared(
+        said=said,
+        language=language_of(said, messages[-1].message.language),
+        risk=assess(said),
+        prompt=build_prompt(
+            parts.persona,
+            parts.phrases,
+            conversation.window,
+            messages,
+            late=not conversation.pending,
+            budget_tokens=parts.window_tokens,
+        ),
+    )
+
+
+async def answer(
+    parts: TurnParts, conversation: ClaimedConversation, prepared: Prepared, audience: Audience
+) -> Draft:
+    """The answer: decided locally in danger, else the model's, else the listener's.
+
+    Raises ModelUnavailable only for a late answer, which has nothing to fall back on: it is simply
+    tried again later.
+    """
+    if prepared.risk is Risk.HIGH:
+        return _protocol(parts, prepared, audience)
+    if conversation.attempts > CLAIMS_BEFORE_LISTENER:
+        log.error("turn_given_up", conversation_id=conversation.id, attempts=conversation.attempts)
+        return _listen(parts, prepared, audience, ListenerMood.DECLINED)
+    try:
+        return await _ask_model(parts, prepared, audience)
+    except ModelUnavailable as error:
+        parts.measures.model_failed(error.reason)
+        log.warning("model_unavailable", conversation_id=conversation.id, reason=error.reason)
+        if not conversation.pending:
+            raise
+        return _listen(parts, prepared, audience, _mood(conversation, error))
+
+
+async def _ask_model(parts: TurnParts, prepared: Prepared, audience: Audience) -> Draft:
+    turn_id = new_id()
+    audience.begin(turn_id)
+    pieces: list[str] = []
+    async with aclosing(parts.model.stream(prepared.prompt)) as events:
+        async for event in events:
+            match event:
+                case TextDelta(text):
+                    pieces.append(text)
+                    audience.append(text)
+                case Restarted():
+                    turn_id = new_id()
+                    audience.begin(turn_id)
+                    pieces.clear()
+                case Finished(usage):
+                    parts.measures.model_answered(usage)
+                    return Draft(turn_id, "".join(pieces).strip(), Source.MODEL, usage, "answered")
+    raise ModelUnavailable("no_end")
+
+
+def _mood(conversation: ClaimedConversation, error: ModelUnavailable) -> ListenerMood:
+    if error.reason == "content_filter":  # this very text will be refused again: promise nothing
+        return ListenerMood.DECLINED
+    return ListenerMood.STILL_UNAVAILABLE if conversation.deferred else ListenerMood.UNAVAILABLE
+
+
+def _listen(parts: TurnParts, prepared: Prepared, audience: Audience, mood: ListenerMood) -> Draft:
+    turn_id = new_id()
+    text = parts.phrases[prepared.language].listener_says(mood, turn_id)
+    outcome = "declined" if mood is ListenerMood.DECLINED else "deferred"
+    return _say(audience, Draft(turn_id, text, Source.LISTENER, None, outcome))
+
+
+def _protocol(parts: TurnParts, prepared: Prepared, audience: Audience) -> Draft:
+    text = parts.protocols.text(prepared.risk, prepared.language)
+    return _say(audience, Draft(new_id(), text, Source.PROTOCOL, None, "safety"))
+
+
+def _say(audience: Audience, draft: Draft) -> Draft:
+    audience.begin(draft.turn_id)
+    audience.append(draft.text)
+    return draft

@@ -1,0 +1,331 @@
+"""Works off conversations: lease one, wait out the burst, run the turn, commit, give the lease back.
+
+Everything that must survive a crash is a row; what this module holds in memory only makes it
+quick. A conversation that was woken but not worked on is found again by the sweeper.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from core.burst import BurstRule, begin_at, next_turn
+from core.errors import LeaseLost, ModelUnavailable, StoreUnavailable
+from core.ids import new_id
+from core.live import LiveReplies, LiveReply
+from core.messages import ChatMessage, Platform, Role, Segment
+from core.outbox import Channel, Outbox
+from core.ports import (
+    ClaimedConversation,
+    Clock,
+    Outcome,
+    Pending,
+    Store,
+    TurnResult,
+    Wakeups,
+)
+from core.turn import Draft, TurnParts, answer, prepare
+from core.typing_sign import show_while
+
+log = structlog.get_logger()
+
+FAILED_TURN_BACKOFF = timedelta(seconds=5)
+LATE_ANSWER_BACKOFF = timedelta(seconds=30)
+RESTART_LIMIT = timedelta(seconds=60)
+"""A turn whose first message is older is not begun again for new ones: somebody waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    owner: str
+    burst: BurstRule
+    turns_at_once: int
+    lease: timedelta = timedelta(seconds=30)
+    sweep_seconds: float = 2.0
+    late_answer_within: timedelta = timedelta(hours=12)
+    window_messages: int = 40
+    sweeps: bool = True
+    """Off in the terminal's own process, which answers only what was said there."""
+
+
+class _Watchers:
+    """The live replies of a turn's messages, written to as one."""
+
+    def __init__(self, replies: Sequence[LiveReply]) -> None:
+        self._replies = replies
+        self.shown = False
+        """Whether anybody has seen a part of this answer."""
+
+    def begin(self, turn_id: int) -> None:
+        for reply in self._replies:
+            reply.begin(turn_id)
+
+    def append(self, text: str) -> None:
+        self.shown = self.shown or bool(self._replies)
+        for reply in self._replies:
+            reply.append(text)
+
+    def finish(self, outcome: Outcome) -> None:
+        for reply in self._replies:
+            reply.finish(outcome)
+
+
+class Worker:
+    def __init__(
+        self,
+        store: Store,
+        wakeups: Wakeups,
+        clock: Clock,
+        live: LiveReplies,
+        outbox: Outbox,
+        parts: TurnParts,
+        options: WorkerOptions,
+    ) -> None:
+        self._store = store
+        self._wakeups = wakeups
+        self._clock = clock
+        self._live = live
+        self._outbox = outbox
+        self._parts = parts
+        self._options = options
+        self._ready: dict[int, None] = {}
+        """Conversations to look at, first come first served: a busy one queues behind the others after each turn."""
+        self._has_ready = asyncio.Event()
+        self._at_work: dict[int, asyncio.Event] = {}
+        """Conversations that a task of ours works on, each with its bell for new messages."""
+        self._slots = asyncio.Semaphore(options.turns_at_once)
+        self._turns: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Work until cancelled. Turns go on until `drain`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen(), name="wakeups")
+            group.create_task(self._dispatch(), name="dispatch")
+            group.create_task(self._renew_leases(), name="leases")
+            if self._options.sweeps:
+                group.create_task(self._sweep(), name="sweeper")
+
+    async def drain(self, seconds: float) -> None:
+        """Let running turns finish for so long, then give up the rest: their messages stay for the next start."""
+        if self._turns:
+            await asyncio.wait(self._turns, timeout=seconds)
+        for turn in self._turns:
+            turn.cancel()
+        await asyncio.gather(*self._turns, return_exceptions=True)
+        with suppress(StoreUnavailable):  # then they expire
+            await self._store.write(lambda tx: tx.conversations.release_all(self._options.owner))
+
+    # --- what to look at --------------------------------------------------------------------
+
+    def look_at(self, conversation_id: int) -> None:
+        """Something may have come for this conversation."""
+        bell = self._at_work.get(conversation_id)
+        if bell is not None:
+            bell.set()
+        else:
+            self._ready[conversation_id] = None
+            self._has_ready.set()
+
+    async def _listen(self) -> None:
+        while True:
+            self.look_at(await self._wakeups.next())
+
+    async def _dispatch(self) -> None:
+        while True:
+            await self._has_ready.wait()
+            await self._slots.acquire()
+            if not self._ready:
+                self._slots.release()
+                self._has_ready.clear()
+                continue
+            conversation_id = next(iter(self._ready))
+            del self._ready[conversation_id]
+            self._at_work[conversation_id] = asyncio.Event()
+            turn = asyncio.create_task(self._work(conversation_id), name="turn")
+            self._turns.add(turn)
+            turn.add_done_callback(self._turns.discard)
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                for conversation_id in await self._abandoned():
+                    if conversation_id not in self._at_work:
+                        self.look_at(conversation_id)
+            except StoreUnavailable as error:
+                log.warning("sweep_failed", reason=str(error))
+            await asyncio.sleep(self._options.sweep_seconds)
+
+    async def _abandoned(self) -> list[int]:
+        now, limit = self._clock.now(), self._options.turns_at_once
+        waiting = await self._store.read(lambda tx: tx.inbox.conversations_waiting(now, limit))
+        if not self._parts.model.available:
+            return waiting
+        since = now - self._options.late_answer_within
+        late = await self._store.read(lambda tx: tx.inbox.conversations_deferred(since, now, limit))
+        return waiting + late
+
+    async def _renew_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.lease.total_seconds() / 3)
+            until = self._clock.now() + self._options.lease
+            try:
+                await self._store.write(lambda tx: tx.conversations.renew(self._options.owner, until))
+            except StoreUnavailable as error:
+                log.warning("leases_not_renewed", reason=str(error))
+
+    # --- one conversation -------------------------------------------------------------------
+
+    async def _work(self, conversation_id: int) -> None:
+        bell = self._at_work[conversation_id]
+        claimed: ClaimedConversation | None = None
+        try:
+            claimed = await self._claim(conversation_id)
+            if claimed is not None:
+                await self._turn(claimed, bell)
+        except LeaseLost:
+            log.warning("lease_lost", conversation_id=conversation_id)
+        except StoreUnavailable as error:  # the messages are safe: the sweeper comes back to them
+            log.warning("turn_not_stored", conversation_id=conversation_id, reason=str(error))
+        except ModelUnavailable:
+            await self._release(conversation_id, LATE_ANSWER_BACKOFF)
+        except Exception:  # the task's top
+            log.exception("turn_failed", conversation_id=conversation_id)
+            await self._release(conversation_id, FAILED_TURN_BACKOFF)
+        finally:
+            del self._at_work[conversation_id]
+            self._slots.release()
+            if bell.is_set():
+                self.look_at(conversation_id)
+
+    async def _claim(self, conversation_id: int) -> ClaimedConversation | None:
+        now, options = self._clock.now(), self._options
+        return await self._store.write(
+            lambda tx: tx.conversations.claim(
+                conversation_id, options.owner, now, now + options.lease, options.window_messages
+            )
+        )
+
+    async def _release(self, conversation_id: int, backoff: timedelta) -> None:
+        not_before = self._clock.now() + backoff
+        with suppress(StoreUnavailable):  # then it expires
+            await self._store.write(
+                lambda tx: tx.conversations.release(conversation_id, self._options.owner, not_before)
+            )
+
+    async def _turn(self, claimed: ClaimedConversation, bell: asyncio.Event) -> None:
+        """One turn from claim to commit; begun again while more comes and nothing was shown."""
+        while True:
+            messages = next_turn(claimed.pending) or claimed.deferred
+            watchers = _Watchers(
+                self._live.watched((m.message.platform, m.message.event_id) for m in messages)
+            )
+            draft = await self._attempt(claimed, messages, watchers, bell)
+            if draft is not None:
+                break
+            pending = await self._pending(claimed.id)
+            claimed = replace(claimed, pending=pending)
+        await self._commit(claimed, messages, draft, watchers)
+        if len(claimed.pending) > len(messages):
+            bell.set()
+
+    async def _attempt(
+        self,
+        claimed: ClaimedConversation,
+        messages: tuple[Pending, ...],
+        watchers: _Watchers,
+        bell: asyncio.Event,
+    ) -> Draft | None:
+        """The answer, or None if a message came in time to be part of it."""
+        answering = asyncio.create_task(self._answer(claimed, messages, watchers), name="answer")
+        try:
+            while True:
+                ringing = asyncio.create_task(bell.wait(), name="bell")
+                try:
+                    await asyncio.wait({answering, ringing}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    ringing.cancel()
+                if answering.done():
+                    return answering.result()
+                bell.clear()
+                if await self._belongs_to_turn(claimed.id, messages, watchers):
+                    return None
+        finally:
+            answering.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({answering})
+
+    async def _belongs_to_turn(
+        self, conversation_id: int, messages: tuple[Pending, ...], watchers: _Watchers
+    ) -> bool:
+        age = self._clock.now() - messages[0].received_at
+        pending = next_turn(await self._pending(conversation_id))
+        if len(pending) <= len(messages) or watchers.shown or age > RESTART_LIMIT:
+            return False
+        return True
+
+    async def _answer(
+        self, claimed: ClaimedConversation, messages: tuple[Pending, ...], watchers: _Watchers
+    ) -> Draft:
+        prepared = prepare(self._parts, claimed, messages)
+        channel = self._outbox.channel(claimed.platform)
+        if prepared.risk.waits and claimed.pending:
+            rule = self._options.burst.of(claimed.settings)
+            await self._sleep_until(begin_at(messages, rule))
+        async with show_while(channel.sender if channel else None, claimed.chat_id):
+            return await answer(self._parts, claimed, prepared, watchers)
+
+    async def _sleep_until(self, moment: datetime) -> None:
+        await asyncio.sleep(max(0.0, (moment - self._clock.now()).total_seconds()))
+
+    async def _pending(self, conversation_id: int) -> tuple[Pending, ...]:
+        return await self._store.read(lambda tx: tx.inbox.pending(conversation_id))
+
+    async def _commit(
+        self,
+        claimed: ClaimedConversation,
+        messages: tuple[Pending, ...],
+        draft: Draft,
+        watchers: _Watchers,
+    ) -> None:
+        now = self._clock.now()
+        late = not claimed.pending
+        channel = self._outbox.channel(claimed.platform)
+        reply = ChatMessage(new_id(), draft.turn_id, Role.ASSISTANT, draft.text, draft.source, now)
+        result = TurnResult(
+            turn_id=draft.turn_id,
+            conversation_id=claimed.id,
+            owner=self._options.owner,
+            addressee=messages[0],
+            answered=() if late else messages,
+            late=messages if late else (),
+            moved_on=() if late or draft.defer else claimed.deferred,
+            reply=reply,
+            segments=_segments(channel, draft.text),
+            defer=draft.defer,
+            usage=draft.usage,
+            finished_at=now,
+        )
+        await self._store.write(lambda tx: tx.turns.commit(result))
+        watchers.finish(Outcome(draft.turn_id, claimed.id, reply, draft.defer))
+        self._outbox.look_at(claimed.id)
+        waited = (now - messages[0].received_at).total_seconds()
+        self._parts.measures.turn_finished(claimed.platform, draft.outcome, waited)
+        log.info(
+            "turn_finished",
+            conversation_id=claimed.id,
+            turn_id=draft.turn_id,
+            platform=claimed.platform,
+            outcome=draft.outcome,
+            messages=len(messages),
+            seconds=round(waited, 3),
+        )
+
+
+def _segments(channel: Channel | None, text: str) -> tuple[Segment, ...]:
+    """What goes out through the outbox; nothing where the client fetches the reply itself."""
+    return tuple(Segment(piece) for piece in channel.render(text)) if channel is not None else ()

@@ -1,0 +1,45 @@
+"""Token buckets, as the generic cell rate algorithm keeps them: one number a key.
+
+The number is the time at which the bucket will be full again; see ITU-T I.371, "GCRA".
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import timedelta
+
+KEYS_LIMIT = 100_000
+
+
+class LocalRateLimiter:
+    """Implements core.ports.RateLimiter within one process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+
+    async def reserve(self, key: str, rate: float, burst: int) -> timedelta:
+        wait, full_at = self._look(key, rate, burst)
+        self._keep(key, full_at)
+        return timedelta(seconds=max(0.0, wait))
+
+    async def try_take(self, key: str, rate: float, burst: int) -> timedelta | None:
+        wait, full_at = self._look(key, rate, burst)
+        if wait > 0:
+            return timedelta(seconds=wait)
+        self._keep(key, full_at)
+        return None
+
+    def _look(self, key: str, rate: float, burst: int) -> tuple[float, float]:
+        """How long until a token is there (≤ 0: now), and when the bucket is full after it is taken."""
+        now = self._clock()
+        full_at = max(self._full_at.get(key, now), now) + 1 / rate
+        return full_at - now - burst / rate, full_at
+
+    def _keep(self, key: str, full_at: float) -> None:
+        self._full_at[key] = full_at
+        self._full_at.move_to_end(key)
+        if len(self._full_at) > KEYS_LIMIT:
+            self._full_at.popitem(last=False)

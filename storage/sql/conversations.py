@@ -1,0 +1,157 @@
+"""Conversations, their leases and their history."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy import Connection, Update, and_, bindparam, or_, select, union, update
+
+from core.messages import ChatMessage, Platform, Role, Source
+from core.ports import ClaimedConversation, ConversationSettings, Pending
+from storage.keys import KeyRing
+from storage.sql.history import HISTORY, open_message
+from storage.sql.inbox import InboxState, SqlInbox
+from storage.sql.models import ChatMessageRow, Conversation, DeliveryRow
+from storage.sql.types import Utc
+
+
+class SqlConversations:
+    """Implements core.ports.ConversationRows."""
+
+    def __init__(self, connection: Connection, keys: KeyRing) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._inbox = SqlInbox(connection, keys)
+
+    def claim(
+        self, conversation_id: int, owner: str, now: datetime, until: datetime, window: int
+    ) -> ClaimedConversation | None:
+        taken = self._connection.execute(
+            _CLAIM,
+            {
+                "conversation": conversation_id,
+                "me": owner,
+                "now": now,
+                "until": until,
+            },
+        )
+        if taken.rowcount == 0:
+            return None
+        rows = self._inbox.unsettled(conversation_id)
+        if not rows:
+            self.release(conversation_id, owner)
+            return None
+        place = rows[0]
+        return ClaimedConversation(
+            id=conversation_id,
+            platform=Platform(place.platform),
+            chat_id=place.chat_id,
+            settings=ConversationSettings(**place.settings),
+            attempts=place.attempts,
+            pending=tuple(self._inbox.open(row) for row in rows if row.state == InboxState.PENDING),
+            deferred=tuple(self._inbox.open(row) for row in rows if row.state == InboxState.DEFERRED),
+            window=self._newest(conversation_id, None, window),
+        )
+
+    def renew(self, owner: str, until: datetime) -> int:
+        renewed = 0
+        for table in (Conversation, DeliveryRow):
+            renewed += self._connection.execute(
+                update(table).where(table.lease_owner == owner).values(lease_until=until)
+            ).rowcount
+        return renewed
+
+    def release(self, conversation_id: int, owner: str, not_before: datetime | None = None) -> None:
+        self._connection.execute(
+            update(Conversation)
+            .where(Conversation.id == conversation_id, Conversation.lease_owner == owner)
+            .values(lease_owner=None, lease_until=not_before)
+        )
+
+    def release_all(self, owner: str) -> None:
+        for table in (Conversation, DeliveryRow):
+            self._connection.execute(
+                update(table)
+                .where(table.lease_owner == owner)
+                .values(lease_owner=None, lease_until=None)
+            )
+
+    def lease_owners(self) -> list[str]:
+        owners = union(
+            *(
+                select(table.lease_owner).where(table.lease_owner.is_not(None)).distinct()
+                for table in (Conversation, DeliveryRow)
+            )
+        )
+        return [owner for owner in self._connection.execute(owners).scalars() if owner is not None]
+
+    def history(
+        self, platform: Platform, chat_id: str, before: int | None, limit: int
+    ) -> tuple[ChatMessage, ...]:
+        conversation_id = self._connection.execute(
+            select(Conversation.id).where(
+                Conversation.platform == platform, Conversation.chat_id == chat_id
+            )
+        ).scalar()
+        if conversation_id is None:
+            return ()
+        written = self._newest(conversation_id, before, limit)
+        waiting = [
+            _as_history(pending)
+            for pending in self._inbox.pending(conversation_id)
+            if before is None or pending.inbox_id < before
+        ]
+        return tuple(sorted((*written, *waiting), key=lambda message: message.id)[-limit:])
+
+    def update_settings(self, conversation_id: int, settings: ConversationSettings) -> None:
+        chosen = {name: value for name, value in asdict(settings).items() if value is not None}
+        self._connection.execute(
+            update(Conversation).where(Conversation.id == conversation_id).values(settings=chosen)
+        )
+
+    def _newest(
+        self, conversation_id: int, before: int | None, limit: int
+    ) -> tuple[ChatMessage, ...]:
+        query, values = (_NEWEST, {"conversation": conversation_id, "limit": limit})
+        if before is not None:
+            query, values = (_NEWEST_BEFORE, {**values, "before": before})
+        rows = self._connection.execute(query, values).all()
+        return tuple(open_message(self._keys, row) for row in reversed(rows))
+
+
+def _as_history(pending: Pending) -> ChatMessage:
+    return ChatMessage(
+        id=pending.inbox_id,
+        turn_id=0,
+        role=Role.USER,
+        text=pending.message.text,
+        source=Source.PERSON,
+        created_at=pending.received_at,
+    )
+
+
+def _claim() -> Update:
+    free = or_(
+        and_(Conversation.lease_owner.is_(None), Conversation.lease_until.is_(None)),
+        Conversation.lease_until < bindparam("now", type_=Utc()),
+        Conversation.lease_owner == bindparam("me"),
+    )
+    return (
+        update(Conversation)
+        .where(Conversation.id == bindparam("conversation"), free)
+        .values(
+            lease_owner=bindparam("me"),
+            lease_until=bindparam("until", type_=Utc()),
+            attempts=Conversation.attempts + 1,
+        )
+    )
+
+
+_CLAIM = _claim()
+_NEWEST = (
+    HISTORY.where(ChatMessageRow.conversation_id == bindparam("conversation"))
+    .order_by(ChatMessageRow.id.desc())
+    .limit(bindparam("limit"))
+)
+_NEWEST_BEFORE = _NEWEST.where(ChatMessageRow.id < bindparam("before"))

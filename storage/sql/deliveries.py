@@ -1,0 +1,193 @@
+"""Deliveries: reply segments on their way out."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
+
+from core.messages import ConversationKind, Delivery, DeliveryState, Platform, Segment
+from core.ports import DeliveryRecord
+from storage.keys import KeyRing
+from storage.sql.models import Conversation, DeliveryRow, User
+from storage.sql.types import AnyRow, Exact, Utc
+
+
+class SqlDeliveries:
+    """Implements core.ports.DeliveryRows."""
+
+    def __init__(self, connection: Connection, keys: KeyRing) -> None:
+        self._connection = connection
+        self._keys = keys
+
+    def claim(
+        self, conversation_id: int, owner: str, now: datetime, until: datetime
+    ) -> builtins.list[Delivery]:
+        values = {"conversation": conversation_id, "me": owner, "now": now, "until": until}
+        self._connection.execute(_LEASE, values)
+        unsent = self._connection.execute(_UNSENT, {"conversation": conversation_id}).all()
+        due = []
+        for row in unsent:
+            # In order: one that is not due yet, or is in other hands, holds back the rest.
+            if row.lease_owner != owner or row.next_attempt_at > now:
+                break
+            due.append(self._open(row))
+        if unsent and not due:
+            self._connection.execute(_RELEASE, {"conversation": conversation_id, "me": owner})
+        return due
+
+    def mark_sent(self, delivery_id: int, platform_message_id: str | None, now: datetime) -> None:
+        self._connection.execute(
+            _MARK_SENT, {"delivery": delivery_id, "message": platform_message_id, "now": now}
+        )
+
+    def mark_failed(
+        self, delivery_id: int, reason: str, next_attempt_at: datetime | None, now: datetime
+    ) -> None:
+        self._connection.execute(
+            update(DeliveryRow)
+            .where(DeliveryRow.id == delivery_id)
+            .values(
+                state=DeliveryState.DEAD if next_attempt_at is None else DeliveryState.PENDING,
+                attempts=DeliveryRow.attempts + 1,
+                next_attempt_at=next_attempt_at or now,
+                reason=reason[:64],
+                lease_owner=None,
+                lease_until=None,
+            )
+        )
+
+    def bury_conversation(self, conversation_id: int, reason: str, now: datetime) -> int:
+        return self._connection.execute(
+            update(DeliveryRow)
+            .where(
+                DeliveryRow.conversation_id == conversation_id,
+                DeliveryRow.state == DeliveryState.PENDING,
+            )
+            .values(
+                state=DeliveryState.DEAD,
+                reason=reason[:64],
+                next_attempt_at=now,
+                lease_owner=None,
+                lease_until=None,
+            )
+        ).rowcount
+
+    def conversations_due(self, now: datetime, limit: int) -> builtins.list[int]:
+        return list(
+            self._connection.execute(
+                select(DeliveryRow.conversation_id)
+                .where(
+                    DeliveryRow.state == DeliveryState.PENDING,
+                    DeliveryRow.next_attempt_at <= now,
+                    or_(DeliveryRow.lease_until.is_(None), DeliveryRow.lease_until < now),
+                )
+                .group_by(DeliveryRow.conversation_id)
+                .order_by(func.min(DeliveryRow.next_attempt_at))
+                .limit(limit)
+            ).scalars()
+        )
+
+    def list(self, state: DeliveryState, limit: int) -> builtins.list[DeliveryRecord]:
+        rows = self._connection.execute(
+            select(
+                DeliveryRow.id,
+                Conversation.platform,
+                DeliveryRow.state,
+                DeliveryRow.attempts,
+                DeliveryRow.reason,
+                DeliveryRow.created_at,
+                DeliveryRow.next_attempt_at,
+            )
+            .join(Conversation, Conversation.id == DeliveryRow.conversation_id)
+            .where(DeliveryRow.state == state)
+            .order_by(DeliveryRow.next_attempt_at)
+            .limit(limit)
+        )
+        return [
+            DeliveryRecord(
+                id=row.id,
+                platform=Platform(row.platform),
+                state=DeliveryState(row.state),
+                attempts=row.attempts,
+                reason=row.reason,
+                created_at=row.created_at,
+                next_attempt_at=row.next_attempt_at,
+            )
+            for row in rows
+        ]
+
+    def replay(self, delivery_ids: Sequence[int], now: datetime) -> int:
+        return self._connection.execute(
+            update(DeliveryRow)
+            .where(DeliveryRow.id.in_(delivery_ids), DeliveryRow.state == DeliveryState.DEAD)
+            .values(state=DeliveryState.PENDING, attempts=0, next_attempt_at=now)
+        ).rowcount
+
+    def _open(self, row: AnyRow) -> Delivery:
+        return Delivery(
+            id=row.id,
+            conversation_id=row.conversation_id,
+            platform=Platform(row.platform),
+            chat_id=row.chat_id,
+            kind=ConversationKind(row.kind),
+            segment=Segment(self._keys.open(row.data_key, row.body, row.id)),
+            attempts=row.attempts,
+        )
+
+
+_OF_CONVERSATION = and_(
+    DeliveryRow.conversation_id == bindparam("conversation"),
+    DeliveryRow.state == DeliveryState.PENDING,
+)
+_LEASE = (
+    update(DeliveryRow)
+    .where(
+        _OF_CONVERSATION,
+        or_(
+            DeliveryRow.lease_until.is_(None),
+            DeliveryRow.lease_until < bindparam("now", type_=Utc()),
+            DeliveryRow.lease_owner == bindparam("me"),
+        ),
+    )
+    .values(lease_owner=bindparam("me"), lease_until=bindparam("until", type_=Utc()))
+)
+_RELEASE = (
+    update(DeliveryRow)
+    .where(_OF_CONVERSATION, DeliveryRow.lease_owner == bindparam("me"))
+    .values(lease_owner=None, lease_until=None)
+)
+_UNSENT = (
+    select(
+        DeliveryRow.id,
+        DeliveryRow.conversation_id,
+        DeliveryRow.body,
+        DeliveryRow.attempts,
+        DeliveryRow.next_attempt_at,
+        DeliveryRow.lease_owner,
+        Conversation.platform,
+        Conversation.chat_id,
+        Conversation.kind,
+        User.data_key,
+    )
+    .join(Conversation, Conversation.id == DeliveryRow.conversation_id)
+    .join(User, User.id == DeliveryRow.user_id)
+    .where(_OF_CONVERSATION)
+    .order_by(DeliveryRow.id)
+)
+_MARK_SENT = (
+    update(DeliveryRow)
+    .where(DeliveryRow.id == bindparam("delivery"))
+    .values(
+        state=DeliveryState.SENT,
+        attempts=DeliveryRow.attempts + 1,
+        platform_message_id=bindparam("message", type_=Exact()),
+        sent_at=bindparam("now", type_=Utc()),
+        reason=None,
+        lease_owner=None,
+        lease_until=None,
+    )
+)

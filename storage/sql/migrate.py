@@ -1,0 +1,55 @@
+"""Alembic, without its command line and its ini file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, make_url
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the schema up to a revision. Blocking."""
+    command.upgrade(_config(url), revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take the schema back to a revision (`base`: nothing is left). Blocking."""
+    command.downgrade(_config(url), revision)
+
+
+def current(url: str) -> str | None:
+    """The schema's revision; None for an empty database. Blocking."""
+    engine = blocking_engine(url)
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+
+
+def newest() -> str | None:
+    """The revision that this program is written for."""
+    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+
+
+def blocking_engine(url: str) -> Engine:
+    """A plain engine for the same database: migrations are no business of the event loop."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database and parsed.database != ":memory:":
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        return create_engine(parsed.set(drivername="sqlite"))
+    return create_engine(parsed.set(drivername="mysql+pymysql"), connect_args={"connect_timeout": 10})
+
+
+def _config(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["engine"] = blocking_engine(url)
+    return config

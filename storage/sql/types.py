@@ -1,0 +1,83 @@
+"""Column types that mean the same on SQLite and on MySQL / MariaDB."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, TypeAlias, Unpack
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Integer,
+    LargeBinary,
+    Row,
+    TypeDecorator,
+)
+from sqlalchemy.dialects import mysql
+
+MYSQL_NAMES = frozenset({"mysql", "mariadb"})
+
+
+class Utc(TypeDecorator[datetime]):
+    """Aware UTC outside, naive UTC with microseconds in the database."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name in MYSQL_NAMES:
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Exact(TypeDecorator[str]):
+    """Text from a platform that is compared byte by byte.
+
+    MySQL's collations fold case, width and trailing blanks: 'Ann' and 'ann ' would be one person.
+    """
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def __init__(self, length: int = 255) -> None:
+        super().__init__()
+        self.max_bytes = length
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name in MYSQL_NAMES:
+            return dialect.type_descriptor(mysql.VARBINARY(self.max_bytes))
+        return dialect.type_descriptor(LargeBinary())
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
+        if value is None:
+            return None
+        encoded = value.encode()
+        if len(encoded) > self.max_bytes:
+            raise ValueError(f"more than {self.max_bytes} bytes")
+        return encoded
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.decode()
+
+
+Id = BigInteger().with_variant(Integer(), "sqlite")
+"""63 bits. SQLite wants the word INTEGER to make a key the rowid itself."""
+
+Sealed = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
+"""Ciphertext of storage.keys: up to 16 MiB."""
+
+Fixed = LargeBinary().with_variant(mysql.VARBINARY(128), "mysql", "mariadb")
+"""Short bytes: wrapped keys, hashes."""
+
+AnyRow: TypeAlias = "Row[Unpack[tuple[Any, ...]]]"
