@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -91,7 +91,7 @@ class RedisWakeups:
     async def _next_entries(self) -> list[int]:
         if not self._grouped:
             await self._join_group()
-        answer = await self._redis.xreadgroup(
+        answer: Any = await self._redis.xreadgroup(
             self.GROUP, self._consumer, {self.STREAM: ">"}, count=64, block=self.BLOCK_MS, noack=True
         )
         return [int(fields[b"c"]) for _, entries in answer or () for _, fields in entries][::-1]

@@ -90,6 +90,7 @@ class ModelClient:
     async def _chunks(self, prompt: Sequence[PromptMessage]) -> AsyncGenerator[dict[str, Any], None]:
         """The chunks of a streamed answer as they come, each within its time."""
         client = await self._client()
+        import httpx2
         from openai import OpenAIError
 
         messages: list[Any] = [{"role": said.role.value, "content": said.text} for said in prompt]
@@ -113,7 +114,7 @@ class ModelClient:
                         )
         except TimeoutError:
             raise ModelUnavailable("silent") from None
-        except (OpenAIError, OSError, ValueError) as error:
+        except (OpenAIError, httpx2.HTTPError, OSError, ValueError) as error:
             raise _translate(error) from error
 
     async def _client(self) -> AsyncOpenAI:
@@ -222,16 +223,11 @@ async def _parse(lines: AsyncIterator[str]) -> AsyncGenerator[dict[str, Any], No
 
 def _translate(error: Exception) -> ModelUnavailable:
     """The SDK's and the network's trouble in one fixed word; nothing of what the endpoint wrote."""
-    import httpx2
-    from openai import APIConnectionError, APIStatusError, APITimeoutError
+    from openai import APIConnectionError, APIStatusError
 
-    if isinstance(error, ModelUnavailable):
-        return error
     if isinstance(error, APIStatusError):
         return _of_status(error.status_code, error.response.headers, error.code)
-    if isinstance(error, APITimeoutError | httpx2.TimeoutException):
-        return ModelUnavailable("timeout")
-    if isinstance(error, APIConnectionError | httpx2.ConnectError):
+    if isinstance(error, APIConnectionError):  # silence while reading is timed by us, not by the SDK
         return ModelUnavailable("unreachable")
     if isinstance(error, ValueError):
         return ModelUnavailable("invalid_json")

@@ -107,8 +107,9 @@ class FallbackModel:
                     yield event
         except ModelUnavailable as error:
             if error.reason not in OF_THE_PROMPT:
-                wait = error.retry_after.total_seconds() if error.retry_after else None
-                breaker.failed(at_once=error.reason in AT_ONCE_REASONS, rest_seconds=wait)
+                breaker.failed(
+                    at_once=error.reason in AT_ONCE_REASONS, rest_seconds=self._asked_rest(error)
+                )
                 settled = True
             log.warning(
                 "model_call_failed",
@@ -120,6 +121,12 @@ class FallbackModel:
         finally:
             if not settled:  # nobody listens any more, or the prompt was at fault
                 breaker.abandoned()
+
+    def _asked_rest(self, error: ModelUnavailable) -> float | None:
+        """The pause that the endpoint asked for, where it is too long to wait out within a turn."""
+        if error.retry_after is None or error.retry_after <= self._rule.longest_wait:
+            return None
+        return error.retry_after.total_seconds()
 
     async def _worth_another(self, error: ModelUnavailable, tried: int) -> bool:
         """Wait as long as is polite before the same model is tried again; False: go on to the next."""
