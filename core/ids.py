@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from datetime import datetime
 
 EPOCH_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z; 41 bits of milliseconds last until 2094
 _SEQUENCE_BITS = 22
@@ -25,3 +26,8 @@ def new_id() -> int:
         fresh = now | secrets.randbits(_SEQUENCE_BITS - 1)
         _last = fresh if fresh > _last else _last + 1
         return _last
+
+
+def first_id_at(moment: datetime) -> int:
+    """The smallest id that may have been made at a moment: to compare ids with times."""
+    return max(0, (int(moment.timestamp() * 1000) - EPOCH_MS) << _SEQUENCE_BITS)

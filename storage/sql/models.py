@@ -55,7 +55,7 @@ class Identity(Table):
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     platform: Mapped[str] = mapped_column(String(16))
-    platform_user_id: Mapped[str] = mapped_column(Exact())
+    platform_user_id: Mapped[str] = mapped_column(Exact(512))
     created_at: Mapped[datetime] = mapped_column(Utc)
 
 
@@ -74,7 +74,7 @@ class Conversation(Table):
     )
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
     platform: Mapped[str] = mapped_column(String(16))
-    chat_id: Mapped[str] = mapped_column(Exact())
+    chat_id: Mapped[str] = mapped_column(Exact(512))
     kind: Mapped[str] = mapped_column(String(16))
     settings: Mapped[dict[str, Any]] = mapped_column(JSON)
     lease_owner: Mapped[str | None] = mapped_column(String(128))

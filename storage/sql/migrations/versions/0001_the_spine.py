@@ -33,7 +33,7 @@ def upgrade() -> None:
         "conversations",
         sa.Column("id", Id, autoincrement=False, nullable=False),
         sa.Column("platform", sa.String(length=16), nullable=False),
-        sa.Column("chat_id", Exact(), nullable=False),
+        sa.Column("chat_id", Exact(512), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("settings", sa.JSON(), nullable=False),
         sa.Column("lease_owner", sa.String(length=128), nullable=True),
@@ -128,7 +128,7 @@ def upgrade() -> None:
         sa.Column("id", Id, autoincrement=False, nullable=False),
         sa.Column("user_id", Id, nullable=False),
         sa.Column("platform", sa.String(length=16), nullable=False),
-        sa.Column("platform_user_id", Exact(), nullable=False),
+        sa.Column("platform_user_id", Exact(512), nullable=False),
         sa.Column("created_at", Utc(), nullable=False),
         sa.ForeignKeyConstraint(
             ["user_id"], ["users.id"], name=op.f("fk_identities_user_id"), ondelete="CASCADE"

@@ -1,0 +1,61 @@
+"""Telegram's errors as core knows them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from telegram.error import (
+    BadRequest,
+    ChatMigrated,
+    Conflict,
+    Forbidden,
+    InvalidToken,
+    NetworkError,
+    RetryAfter,
+    TelegramError,
+    TimedOut,
+)
+
+from core.errors import DeliveryFailed, RecipientGone
+
+_GONE = ("chat not found", "user is deactivated", "peer_id_invalid", "user not found")
+UNAUTHORIZED_WAIT = timedelta(minutes=5)
+
+
+def translate(error: TelegramError) -> DeliveryFailed | RecipientGone:
+    """What a failed call means for the delivery; see core.telegram.org/bots/api, "Making requests"."""
+    match error:
+        case RetryAfter():
+            return DeliveryFailed("rate_limited", retry_after=_seconds(error))
+        case Forbidden():
+            return RecipientGone("forbidden")
+        case BadRequest() if any(word in error.message.lower() for word in _GONE):
+            return RecipientGone("chat_gone")
+        case BadRequest() | ChatMigrated():
+            return DeliveryFailed("refused", permanent=True)
+        case InvalidToken():  # the operator's to mend: what people are owed waits for it
+            return DeliveryFailed("refused_token", retry_after=UNAUTHORIZED_WAIT)
+    return DeliveryFailed(word_for(error))
+
+
+def word_for(error: TelegramError) -> str:
+    """A fixed word for logs and /health. BadRequest is a NetworkError to the library: order matters."""
+    match error:
+        case InvalidToken():
+            return "refused_token"
+        case Conflict():
+            return "another_poller_or_webhook"
+        case RetryAfter():
+            return "rate_limited"
+        case TimedOut():
+            return "timeout"
+        case BadRequest():
+            return "refused"
+        case NetworkError():
+            return "unreachable"
+    return "telegram_error"
+
+
+def _seconds(error: RetryAfter) -> timedelta:
+    wait = error.retry_after
+    return wait if isinstance(wait, timedelta) else timedelta(seconds=wait)

@@ -1,0 +1,39 @@
+"""A Telegram update as a message, if it is one that we answer: today, text in private chats."""
+
+from __future__ import annotations
+
+from telegram import Update
+from telegram.constants import ChatType
+
+from core.messages import ConversationKind, IncomingMessage, Platform
+from core.text import NotText, clean
+
+ALLOWED_UPDATES = ["message"]
+"""Telegram sends only these kinds (Bot API, getUpdates and setWebhook)."""
+
+
+def parse(update: Update, bot_id: str) -> IncomingMessage | str:
+    """The message, or a fixed word for why there is none to answer."""
+    message = update.message
+    if message is None or message.from_user is None:
+        return "no_message"
+    if message.chat.type != ChatType.PRIVATE:
+        return f"chat_{message.chat.type}"
+    if message.text is None:
+        return "not_text"
+    try:
+        text = clean(message.text)
+    except NotText:
+        return "not_unicode"
+    if not text:
+        return "blank"
+    return IncomingMessage(
+        platform=Platform.TELEGRAM,
+        event_id=f"{bot_id}:{update.update_id}",
+        chat_id=str(message.chat.id),
+        sender_id=str(message.from_user.id),
+        text=text,
+        sent_at=message.date,
+        kind=ConversationKind.PRIVATE,
+        language=message.from_user.language_code,
+    )

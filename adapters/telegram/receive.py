@@ -1,0 +1,200 @@
+"""Receiving from Telegram: long polling on a laptop, a webhook on a server. Neither loses an update.
+
+Polling confirms updates (by asking for the next ones) only after all of them are stored. Updates
+that came while the bot was down are never dropped, and changing from one way to the other keeps them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiohttp import web
+from telegram import Bot, Update
+from telegram.error import InvalidToken, TelegramError
+
+from adapters.telegram.errors import word_for
+from adapters.telegram.parse import ALLOWED_UPDATES, parse
+from adapters.telegram.settings import TelegramSettings
+from core.errors import StoreUnavailable
+from core.messages import IncomingMessage
+from core.ports import Inbox
+
+log = structlog.get_logger()
+
+PATH = "/webhooks/telegram"
+BODY_LIMIT = 1024 * 1024
+SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"
+MAX_CONNECTIONS = 40
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 30.0
+WRONG_TOKEN_WAIT_SECONDS = 300.0
+CHECK_WEBHOOK_SECONDS = 300.0
+STARTING, OK = "starting", "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelState:
+    """How the channel is, for /health: `detail` is a fixed word."""
+
+    up: bool
+    detail: str
+
+
+class TelegramReceiver:
+    def __init__(self, bot: Bot, settings: TelegramSettings) -> None:
+        self._bot = bot
+        self._settings = settings
+        self._unknown: set[str] = set()
+        self.state = ChannelState(up=False, detail=STARTING)
+
+    async def run(self, inbox: Inbox) -> None:
+        """Receive until cancelled. Telegram's troubles are waited out, never raised."""
+        wait = FIRST_WAIT_SECONDS
+        while True:
+            try:
+                if self._settings.webhook:
+                    await self._keep_webhook()
+                else:
+                    await self._bot.delete_webhook(drop_pending_updates=False)
+                    await self._poll(inbox)
+            except StoreUnavailable:
+                self._note("store_unavailable")
+            except InvalidToken as error:
+                self._note(word_for(error))
+                wait = WRONG_TOKEN_WAIT_SECONDS
+            except TelegramError as error:
+                if self.state.up:
+                    wait = FIRST_WAIT_SECONDS
+                self._note(word_for(error))
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(wait * 2, max(LONGEST_WAIT_SECONDS, wait / 2))
+
+    def routes(self, inbox: Inbox) -> list[web.RouteDef]:
+        """The webhook's route; none while polling."""
+        if not self._settings.webhook:
+            return []
+
+        async def receive(request: web.Request) -> web.StreamResponse:
+            return await self._receive(request, inbox)
+
+        return [web.post(PATH, receive)]
+
+    # --- polling ----------------------------------------------------------------------------
+
+    async def _poll(self, inbox: Inbox) -> None:
+        offset: int | None = None
+        while True:
+            updates = await self._bot.get_updates(
+                offset=offset,
+                timeout=self._settings.poll_seconds,
+                read_timeout=self._settings.poll_seconds + self._settings.silence_seconds,
+                allowed_updates=ALLOWED_UPDATES,
+            )
+            self._note(OK)
+            if updates:
+                await self._accept_all(updates, inbox)
+                offset = updates[-1].update_id + 1
+
+    async def _accept_all(self, updates: Sequence[Update], inbox: Inbox) -> None:
+        """Store a batch: chats beside each other, each chat in its order. Raises StoreUnavailable."""
+        chats: dict[str, list[IncomingMessage]] = {}
+        for update in updates:
+            message = self._parse(update)
+            if message is not None:
+                chats.setdefault(message.chat_id, []).append(message)
+
+        async def accept(messages: list[IncomingMessage]) -> None:
+            for message in messages:
+                await inbox.accept(message)
+
+        results = await asyncio.gather(*map(accept, chats.values()), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    # --- webhook ----------------------------------------------------------------------------
+
+    async def _keep_webhook(self) -> None:
+        """Set the webhook if Telegram has another; look again now and then."""
+        first = True
+        while True:
+            info = await self._bot.get_webhook_info()
+            right = info.url == self._settings.webhook_url and set(info.allowed_updates) == set(ALLOWED_UPDATES)
+            if first or not right:
+                # Also when it looks right: the secret cannot be read back, and setting it again changes nothing else.
+                await self._bot.set_webhook(
+                    url=self._settings.webhook_url,
+                    secret_token=self._settings.secret,
+                    allowed_updates=ALLOWED_UPDATES,
+                    max_connections=MAX_CONNECTIONS,
+                    drop_pending_updates=False,
+                )
+                first = False
+            self._note(OK)
+            await asyncio.sleep(CHECK_WEBHOOK_SECONDS)
+
+    async def _receive(self, request: web.Request, inbox: Inbox) -> web.StreamResponse:
+        given = request.headers.get(SECRET_HEADER, "")
+        if not hmac.compare_digest(given.encode(), self._settings.secret.encode()):
+            return web.Response(status=401)
+        body = await _read(request)
+        if body is None:
+            return web.Response(status=413)
+        try:
+            update = Update.de_json(json.loads(body), self._bot)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError):
+            return web.Response(status=400)
+        message = self._parse(update)
+        if message is not None:
+            try:
+                await inbox.accept(message)
+            except StoreUnavailable:
+                return web.Response(status=503)
+        return web.Response()
+
+    def _parse(self, update: Update) -> IncomingMessage | None:
+        parsed = parse(update, self._settings.bot_id)
+        if isinstance(parsed, IncomingMessage):
+            return parsed
+        if parsed not in self._unknown and len(self._unknown) < 100:
+            self._unknown.add(parsed)
+            log.info("update_not_answered", kind=parsed)
+        return None
+
+    def _note(self, detail: str) -> None:
+        """Keep the state, with one line in the log for each change."""
+        state = ChannelState(up=detail == OK, detail=detail)
+        if state != self.state:
+            self.state = state
+            if state.up:
+                log.info("telegram_receiving", mode="webhook" if self._settings.webhook else "polling")
+            else:
+                log.warning("telegram_not_receiving", reason=detail)
+
+
+async def _read(request: web.Request) -> bytes | None:
+    """The body, or None if it is larger than any update."""
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            return None
+    return bytes(body)
+
+
+def make_bot(settings: TelegramSettings, request: Any, updates_request: Any) -> Bot:
+    """The library's client. Polls have a connection pool of their own: a send never waits behind them."""
+    return Bot(
+        settings.token,
+        base_url=f"{settings.api_base_url}/bot",
+        base_file_url=f"{settings.api_base_url}/file/bot",
+        request=request,
+        get_updates_request=updates_request,
+    )

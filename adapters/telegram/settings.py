@@ -1,0 +1,26 @@
+"""What the Telegram channel needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TelegramSettings:
+    token: str
+    webhook: bool
+    secret: str = ""
+    api_base_url: str = "https://api.telegram.org"
+    public_url: str = ""
+    poll_seconds: int = 25
+    """How long Telegram holds an empty getUpdates open."""
+    silence_seconds: float = 10.0
+    """A poll that is not answered so long after it should have been has a dead connection: it is replaced."""
+
+    @property
+    def bot_id(self) -> str:
+        return self.token.partition(":")[0]
+
+    @property
+    def webhook_url(self) -> str:
+        return f"{self.public_url}/webhooks/telegram"

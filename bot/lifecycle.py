@@ -1,0 +1,190 @@
+"""From start to stop: what runs in which role, readiness, signals, and a shutdown that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version as version_of
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import web
+
+from adapters.web import page
+from bot.api.access import Access, AccessRules
+from bot.api.chat import ChatApi
+from bot.api.schemas import PartReport, SystemInfo
+from bot.api.system import SystemApi
+from bot.compose import Companion, composed
+from bot.server import create_app
+from bot.settings import Settings
+from bot.telegram import TelegramParts, telegram_parts
+from core.errors import StoreUnavailable
+from core.language import Language
+from core.messages import Platform
+
+log = structlog.get_logger()
+
+ROLES = frozenset({"serve", "work"})
+"""serve: HTTP and the platforms' messages; work: turns and deliveries."""
+PART_SECONDS = 2.0
+DRAIN_REQUESTS_SECONDS = 1.0
+
+
+async def run(settings: Settings, roles: frozenset[str], ready: Callable[[str], None]) -> None:
+    """Run these roles until SIGTERM or SIGINT. `ready` is called with the server's address once it listens.
+
+    Raises ConfigError, StoreUnavailable, or OSError if the port is taken.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    telegram = await asyncio.to_thread(telegram_parts, settings)
+    channels = {Platform.TELEGRAM: telegram.channel} if telegram else {}
+    async with composed(settings, channels=channels, sweeps="work" in roles) as companion:
+        await _Process(settings, roles, companion, telegram).run(stopping, ready)
+
+
+class _Process:
+    """One running process: its tasks, and the order in which they are stopped."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        roles: frozenset[str],
+        companion: Companion,
+        telegram: TelegramParts | None,
+    ) -> None:
+        self._settings = settings
+        self._roles = roles
+        self._companion = companion
+        self._telegram = telegram
+        self._began = time.monotonic()
+        self._stopping = asyncio.Event()
+
+    async def run(self, stopping: asyncio.Event, ready: Callable[[str], None]) -> None:
+        self._stopping = stopping
+        runner = await self._start_server() if "serve" in self._roles else None
+        tasks = [asyncio.create_task(job(), name=name) for name, job in self._jobs().items()]
+        try:
+            if runner is not None:
+                host, port = runner.addresses[0][:2]
+                ready(f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}")
+            log.info("started", roles=",".join(sorted(self._roles)), pid=os.getpid())
+            await self._until_stopped(stopping, tasks)
+        finally:
+            await self._stop(runner, tasks)
+
+    def _jobs(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        jobs: dict[str, Callable[[], Awaitable[None]]] = {}
+        if "work" in self._roles:
+            jobs |= {
+                "worker": self._companion.worker.run,
+                "outbox": self._companion.outbox.run,
+                "model": self._companion.model.prepare,
+            }
+        if self._telegram is not None and "serve" in self._roles:
+            telegram, intake = self._telegram, self._companion.intake
+            jobs["telegram"] = lambda: telegram.receiver.run(intake)
+        return jobs
+
+    async def _until_stopped(self, stopping: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+        """Until a signal comes; a task that dies takes the process with it, to be started afresh."""
+        stop = asyncio.create_task(stopping.wait())
+        waiting: set[asyncio.Task[None] | asyncio.Task[bool]] = {stop, *tasks}
+        while stop not in (await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED))[0]:
+            for task in [task for task in waiting if task.done()]:
+                task.result()
+                waiting.discard(task)
+
+    async def _stop(self, runner: web.AppRunner | None, tasks: list[asyncio.Task[None]]) -> None:
+        """First nothing new comes in, then what runs may finish, then what is left stays in its rows."""
+        began = time.monotonic()
+        self._stopping.set()
+        log.info("stopping")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._companion.worker.drain(self._settings.shutdown_seconds)
+        left = self._settings.shutdown_seconds - (time.monotonic() - began)
+        await self._companion.outbox.drain(max(1.0, left))
+        if runner is not None:
+            await runner.cleanup()
+        if self._telegram is not None:
+            await self._telegram.close()
+        log.info("stopped", seconds=round(time.monotonic() - began, 2))
+
+    # --- the server -------------------------------------------------------------------------
+
+    async def _start_server(self) -> web.AppRunner:
+        settings, companion = self._settings, self._companion
+        access = Access(companion.store, companion.limiter, companion.clock, _rules(settings))
+        chat = ChatApi(companion.dialogue, companion.store, access, companion.clock, settings.timeout)
+        system = SystemApi(access, companion.metrics, self._parts, self._info, self._stopping.is_set)
+        version = version_of("xinyu")
+        extra = page.routes(
+            {language.value: name for language, name in companion.persona.names.items()}, access_page(access)
+        )
+        if self._telegram is not None:
+            extra += self._telegram.receiver.routes(companion.intake)
+        app = create_app(chat, system, access, companion.metrics, version, extra)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_REQUESTS_SECONDS, keepalive_timeout=75)
+        await runner.setup()
+        await web.TCPSite(runner, settings.host, settings.port, backlog=4096).start()
+        return runner
+
+    async def _parts(self) -> dict[str, PartReport]:
+        parts = {"database": await self._database()}
+        states = self._companion.model.states
+        if not states:
+            parts["model"] = PartReport(state="down", detail="not_configured")
+        elif not self._companion.model.available:
+            parts["model"] = PartReport(state="down", detail="resting_after_failures")
+        else:
+            resting = any(state != "closed" for state in states.values())
+            parts["model"] = PartReport(state="degraded" if resting else "ok", detail=",".join(states.values()))
+        if self._telegram is not None:
+            state = self._telegram.receiver.state
+            parts["telegram"] = PartReport(state="ok" if state.up else "down", detail=state.detail)
+        return parts
+
+    async def _database(self) -> PartReport:
+        try:
+            async with asyncio.timeout(PART_SECONDS):
+                await self._companion.store.read(lambda tx: tx.any_data_key())
+        except (StoreUnavailable, TimeoutError):
+            return PartReport(state="down", detail="no_answer")
+        return PartReport(state="ok", detail="answers")
+
+    def _info(self) -> SystemInfo:
+        settings = self._settings
+        platforms = ["web", "terminal"] + (["telegram"] if self._telegram else [])
+        return SystemInfo(
+            name=self._companion.persona.names[Language.ZH],
+            version=version_of("xinyu"),
+            database=settings.store_url.partition(":")[0].partition("+")[0],
+            models=list(self._companion.model.states),
+            platforms=platforms,
+            features={"redis": settings.redis_url is not None, "knowledge": False, "memory": False, "agent": False},
+            uptime_seconds=round(time.monotonic() - self._began, 1),
+        )
+
+
+def access_page(access: Access) -> Callable[[web.Request], Awaitable[object]]:
+    """The page is for those who may chat: today, this machine itself."""
+
+    async def check(request: web.Request) -> object:
+        return await access.caller(request, "chat")
+
+    return check
+
+
+def _rules(settings: Settings) -> AccessRules:
+    hosts = {"localhost", "127.0.0.1", "::1", *settings.allowed_hosts}
+    if settings.public_url and (hostname := urlsplit(settings.public_url).hostname):
+        hosts.add(hostname)
+    return AccessRules(frozenset(hosts), frozenset(settings.cors_origins), settings.rate_limit_per_minute)

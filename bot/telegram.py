@@ -1,0 +1,56 @@
+"""The Telegram channel's parts, out of the settings. Imported only when a token is set: the SDK takes a second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.settings import Settings
+from core.outbox import Channel, Pace
+
+if TYPE_CHECKING:
+    from adapters.telegram.receive import TelegramReceiver
+    from adapters.telegram.request import AiohttpRequest
+
+OVERALL = Pace(per_second=30, at_once=30)
+PER_CHAT = Pace(per_second=1, at_once=3)
+PER_GROUP = Pace(per_second=20 / 60, at_once=3)
+"""core.telegram.org/bots/faq, "My bot is hitting limits": 30 a second, 1 a second in a chat (short bursts pass),
+20 a minute in a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class TelegramParts:
+    receiver: TelegramReceiver
+    channel: Channel
+    requests: tuple[AiohttpRequest, ...]
+
+    async def close(self) -> None:
+        for request in self.requests:
+            await request.shutdown()
+
+
+def telegram_parts(settings: Settings) -> TelegramParts | None:
+    """The channel, if its token is set. Blocking: it imports the SDK."""
+    if settings.telegram_bot_token is None:
+        return None
+    from adapters.telegram.receive import TelegramReceiver, make_bot
+    from adapters.telegram.render import render
+    from adapters.telegram.request import AiohttpRequest
+    from adapters.telegram.send import TelegramSender
+    from adapters.telegram.settings import TelegramSettings
+
+    secret = settings.telegram_webhook_secret
+    wanted = TelegramSettings(
+        token=settings.telegram_bot_token.get_secret_value(),
+        webhook=settings.telegram_mode == "webhook",
+        secret=secret.get_secret_value() if secret else "",
+        api_base_url=settings.telegram_api_base_url,
+        public_url=settings.public_url or "",
+    )
+    requests = (AiohttpRequest(), AiohttpRequest())
+    bot = make_bot(wanted, *requests)
+    channel = Channel(
+        sender=TelegramSender(bot), render=render, overall=OVERALL, chat=PER_CHAT, group=PER_GROUP
+    )
+    return TelegramParts(TelegramReceiver(bot, wanted), channel, requests)
