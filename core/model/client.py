@@ -93,10 +93,12 @@ class ModelClient:
         import httpx2
         from openai import OpenAIError
 
-        messages: list[Any] = [{"role": said.role.value, "content": said.text} for said in prompt]
+        messages = [{"role": said.role.value, "content": said.text} for said in prompt]
         request = client.chat.completions.with_streaming_response.create(
             model=self.endpoint.model,
-            messages=messages,
+            # The SDK walks through typed `messages` union by union: 5 ms for a window of forty.
+            messages=(),
+            extra_body={"messages": messages},
             stream=True,
             stream_options={"include_usage": True},
             max_tokens=self._limits.answer_tokens,
