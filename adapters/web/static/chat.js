@@ -1,297 +1,322 @@
-// The chat page. What is shown is made with textContent only: nothing anybody writes becomes markup.
+// The chat page: the box to write in, and what happens between it, the server and the screen.
 
-import { draft, forget, newKey, remember, unanswered, userId } from "./outbox.js";
-import { applyDelta, eventsOf } from "./stream.js";
+import { Log } from "./log.js";
+import { Sender } from "./send.js";
+import { draft as unsent, newKey, onOtherTabs, place, userId, waiting } from "./store.js";
+import { Draft, codePoints, history } from "./stream.js";
 
+const PAGE = 50;
+const PAGES_TO_PLACE = 6;
+const LIMIT = Number(document.body.dataset.limit);
+const LOOK_MS = 30_000;
+const LOOK_LONGEST_MS = 5 * 60_000;
+const LOOK_FOR_MS = 12 * 60 * 60_000;
+const SILENT_HISTORY_TRIES = 3;
+
+const t = JSON.parse(document.body.dataset.texts);
 const $ = (id) => document.getElementById(id);
-const t = document.body.dataset;
-const [log, scroll, form, input, typing, status] = ["log", "scroll", "form", "message", "typing", "status"].map($);
+const [scroll, form, box, sendButton, status] = ["scroll", "form", "message", "send", "status"].map($);
 const user = userId();
-const days = new Intl.DateTimeFormat(t.language, { month: "long", day: "numeric", weekday: "long" });
-const bubbles = new Map(); // message id or idempotency key -> its <li>
-let waiting = 0; // messages whose answer has not begun to show
-let oldest = null; // created_at of the oldest message shown
-let owed = null; // timer that looks for the real answer to what the listener answered
+const log = new Log({ ...t });
+const sender = new Sender(user, { delta: showDelta, done: showDone, state: showState });
+const slow = new Set(); // keys that are having trouble: no dots for them
+const elsewhere = new Set(); // keys that another tab is sending
+let lastAt = 0;
 
-// --- showing ----------------------------------------------------------------------------------
+// --- sending ----------------------------------------------------------------------------------
 
-const atBottom = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
-
-function keepingPlace(change) {
-  const follow = atBottom();
-  change();
-  if (follow) scroll.scrollTop = scroll.scrollHeight;
-  $("newer").hidden = atBottom();
+function sendBox() {
+  const text = box.value.trim();
+  if (!text || tooLong()) return;
+  box.value = "";
+  boxChanged();
+  lastAt = Math.max(Date.now(), lastAt + 1);
+  const record = { key: newKey(), text, at: new Date(lastAt).toISOString(), after: log.newestId };
+  waiting.keep(record);
+  log.own(record);
+  log.follow();
+  send(record);
 }
 
-function bubble(id, mine, text) {
-  let item = bubbles.get(id);
-  if (!item) {
-    item = document.createElement("li");
-    item.className = mine ? "mine" : "theirs";
-    const who = document.createElement("span");
-    who.className = "unseen";
-    who.textContent = mine ? t.you : t.name;
-    const words = document.createElement("p");
-    words.dir = "auto";
-    item.append(who, words);
-    bubbles.set(id, item);
+function send(record) {
+  slow.delete(record.key);
+  elsewhere.delete(record.key);
+  log.note(record.key, "");
+  sender.send(record);
+  showWriting();
+}
+
+/** Everything that has no answer yet is asked for (again): after a reload, or when a tab comes back. */
+function resume() {
+  for (const record of waiting.all()) {
+    log.own(record);
+    if (record.failed) showFailure(record);
+    else if (!sender.has(record.key)) send(record);
   }
-  item.querySelector("p").textContent = text;
-  return item;
 }
 
-function note(item, text) {
-  if (item.querySelector("small")) return;
-  const small = document.createElement("small");
-  small.textContent = text;
-  item.append(small);
+function showDelta({ draft }) {
+  log.writing(draft);
+  status.textContent = "";
 }
 
-function showTyping(change) {
-  waiting += change;
-  keepingPlace(() => (typing.hidden = waiting <= 0));
-  status.textContent = waiting > 0 ? t.typing : "";
+function showDone({ record, draft }, reply) {
+  waiting.drop(record.key);
+  slow.delete(record.key);
+  log.note(record.key, "");
+  log.finish(reply, draft.turn);
+  showWriting();
+  if (reply.deferred) look(LOOK_MS);
 }
 
-// --- saying something -------------------------------------------------------------------------
-
-function say(text) {
-  const message = { key: newKey(), text };
-  remember(message);
-  keepingPlace(() => log.append(bubble(message.key, true, text)));
-  scroll.scrollTop = scroll.scrollHeight;
-  deliver(message);
+function showState({ record }, name, code) {
+  const { key } = record;
+  if (name === "waiting") {
+    if (slow.delete(key)) log.note(key, "");
+    return;
+  }
+  slow.add(key);
+  if (name === "failed") {
+    const failed = { ...record, failed: code };
+    waiting.keep(failed);
+    showFailure(failed);
+  } else {
+    log.note(key, t[name], [[t.retry_now, () => sender.hurry()]]);
+  }
+  showWriting();
 }
 
-/** Send a message and follow its answer, again and again with the same key until there is one. */
-async function deliver(message) {
-  const answer = { text: "", id: null, item: null, lastEvent: null };
-  showTyping(+1);
+function showFailure(record) {
+  slow.add(record.key);
+  const reasons = { 401: t.failed_forbidden, 403: t.failed_forbidden, 413: t.failed_too_long };
+  const tooMuch = record.failed === 422 && codePoints(record.text) > LIMIT;
+  const reason = tooMuch ? t.failed_too_long : (reasons[record.failed] ?? t.failed);
+  log.note(record.key, reason, [[t.retry, () => again(record)], [t.take_back, () => takeBack(record)]], true);
+  status.textContent = reason;
+}
+
+/** A refused message never became one: it goes out anew, under a key of its own. */
+function again({ key, text, at }) {
+  forget(key);
+  const record = { key: newKey(), text, at, after: log.newestId };
+  waiting.keep(record);
+  log.own(record);
+  send(record);
+  box.focus();
+}
+
+function takeBack({ key, text }) {
+  forget(key);
+  box.value = box.value ? `${text}\n${box.value}` : text;
+  boxChanged();
+  box.focus();
+}
+
+function forget(key) {
+  sender.drop(key);
+  waiting.drop(key);
+  slow.delete(key);
+  log.remove(key);
+}
+
+/** Dots while an answer is on its way that nobody has seen anything of. */
+function showWriting() {
+  const drafts = sender.drafts.filter(({ turn }) => turn !== null).sort((a, b) => a.length - b.length);
+  const expected = waiting.all().some(({ key }) => !slow.has(key) && (sender.has(key) || elsewhere.has(key)));
+  if (drafts.length) log.writing(drafts.at(-1));
+  else if (expected) log.writing(new Draft());
+  else log.writing(null);
+  status.textContent = expected && !drafts.length ? t.writing : status.textContent === t.writing ? "" : status.textContent;
+}
+
+onOtherTabs({
+  sent(record) {
+    log.own(record);
+    if (record.seen !== undefined) return resume(); // that tab was left while the answer came
+    if (record.failed) showFailure(record);
+    else elsewhere.add(record.key);
+    return showWriting();
+  },
+  settled(key) {
+    if (sender.has(key)) return;
+    elsewhere.delete(key);
+    log.note(key, "");
+    sync().then(showWriting);
+  },
+});
+
+// --- history ----------------------------------------------------------------------------------
+
+let more = false;
+let loaded = false;
+let fetching = null;
+
+/** Fetch a page and show it; one at a time. Rejects as `history` does. */
+async function fetchPage(older) {
+  while (fetching) await fetching.catch(() => {});
+  fetching = (async () => {
+    const { cursor, at } = (older && log.oldest) || {};
+    const page = await history(user, { limit: PAGE, before: cursor ?? at?.toISOString() ?? null });
+    const before = log.oldest?.id;
+    const replies = log.merge(page.messages, { older });
+    const reached = log.oldest?.id === page.messages[0]?.message_id;
+    if (reached) more = page.more && !(older && before === log.oldest?.id); // no progress: there is no more
+    $("older").hidden = !more;
+    $("beginning").hidden = more;
+    return replies;
+  })();
   try {
-    for (let tries = 0; ; tries++) {
-      const result = await tryOnce(message, answer);
-      if (result === "done") return forget(message.key);
-      if (result === "refused") return;
-      if (tries === 1) complain(message, t.retrying);
-      await pause(Math.min(30_000, 500 * 2 ** tries) * (0.5 + Math.random() / 2));
-    }
+    return await fetching;
   } finally {
-    if (!answer.item) showTyping(-1);
-    uncomplain(message);
+    fetching = null;
   }
 }
 
-async function tryOnce(message, answer) {
-  let response;
+async function loadFirst(tries = 0) {
   try {
-    response = await fetch("/chat/stream", {
-      method: "POST",
-      headers: {
-        "Content-Type": "application/json",
-        "Idempotency-Key": message.key,
-        ...(answer.lastEvent && { "Last-Event-ID": answer.lastEvent }),
-      },
-      body: JSON.stringify({ message: message.text, user_id: user, coalesce: true }),
-    });
-    if (response.status >= 500 || response.status === 429) return "again";
-    if (!response.ok) {
-      const problem = await response.json().catch(() => ({}));
-      offerRetry(message, (problem.errors || []).map((error) => error.message).join(" ") || problem.detail || t.failed);
-      return "refused";
-    }
-    uncomplain(message);
-    for await (const event of eventsOf(response.body)) {
-      if (event.name === "delta") showDelta(answer, event);
-      else if (event.name === "done") return showWhole(answer, event.data), "done";
-      else if (event.name === "error") return "again";
-    }
-  } catch (error) {
-    if (!(error instanceof TypeError) && error.name !== "AbortError") console.warn("stream", error.name);
+    await fetchPage(false);
+    loaded = true;
+    showNotice("");
+    await restorePlace();
+    if (log.newestReply?.source === "listener") look(LOOK_MS);
+  } catch {
+    const wait = Math.min(30_000, 500 * 2 ** tries * (0.5 + Math.random() / 2));
+    if (tries >= SILENT_HISTORY_TRIES) showNotice(t.history_failed, () => loadFirst(SILENT_HISTORY_TRIES));
+    else setTimeout(() => loadFirst(tries + 1), wait);
   }
-  return "again"; // it ended before the answer was whole
 }
 
-function showDelta(answer, event) {
-  answer.text = applyDelta(answer.text, event.data);
-  answer.lastEvent = event.id;
-  const id = `turn:${event.data.turn_id}`;
-  if (answer.id && answer.id !== id) forgetBubble(answer.id); // the answer began again
-  answer.id = id;
-  const first = !answer.item;
-  keepingPlace(() => {
-    answer.item = bubble(id, false, answer.text);
-    answer.item.setAttribute("aria-busy", "true"); // read out once it is whole, not word by word
-    if (!answer.item.isConnected) log.append(answer.item);
-  });
-  if (first) showTyping(-1);
+async function restorePlace() {
+  const wanted = place.read();
+  if (!wanted) return log.follow();
+  for (let page = 0; !log.restore(wanted) && more && page < PAGES_TO_PLACE; page += 1) await fetchPage(true);
+  return undefined;
 }
 
-function showWhole(answer, done) {
-  const first = !answer.item;
-  keepingPlace(() => {
-    if (answer.id && answer.id !== done.message_id) {
-      const item = bubbles.get(answer.id);
-      bubbles.delete(answer.id);
-      if (bubbles.has(done.message_id)) item?.remove();
-      else if (item) bubbles.set(done.message_id, item);
-    }
-    const item = bubble(done.message_id, false, done.reply);
-    item.removeAttribute("aria-busy");
-    if (done.source === "listener") note(item, t.listener);
-    if (!item.isConnected) log.append(item);
-    answer.item = item;
-  });
-  if (first) showTyping(-1);
-  if (done.deferred) expectRealAnswer();
+/** What came since, from wherever. Quiet: whoever cares asks again. */
+async function sync() {
+  if (!loaded) return loadFirst(SILENT_HISTORY_TRIES);
+  try {
+    for (const { text } of await fetchPage(false)) log.announce(text);
+  } catch {
+    // The next sync may do better.
+  }
+  return undefined;
 }
 
-function forgetBubble(id) {
-  bubbles.get(id)?.remove();
-  bubbles.delete(id);
+async function loadOlder() {
+  if (!more || fetching) return;
+  try {
+    await fetchPage(true);
+    showNotice("");
+  } catch {
+    showNotice(t.history_failed, loadOlder);
+  }
 }
 
-const pause = (milliseconds) =>
-  new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    addEventListener("online", () => (clearTimeout(timer), resolve()), { once: true });
-  });
-
-// --- when it does not get through -------------------------------------------------------------
-
-function complain(message, text, button) {
-  const item = bubbles.get(message.key);
-  if (!item) return;
-  uncomplain(message);
-  const line = document.createElement("div");
-  line.className = "problem";
-  line.setAttribute("role", "status");
-  line.append(text);
-  if (button) line.append(button);
-  keepingPlace(() => item.append(line));
-}
-
-function uncomplain(message) {
-  const line = bubbles.get(message.key)?.querySelector(".problem");
-  if (line && !line.querySelector("button")) line.remove();
-}
-
-function offerRetry(message, text) {
+function showNotice(text, retry = null) {
+  const notice = $("notice");
+  notice.hidden = !text;
+  notice.textContent = text;
+  if (!retry) return;
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = t.retry;
   button.addEventListener("click", () => {
-    button.parentElement.remove();
-    deliver(message);
+    showNotice("");
+    retry();
+    box.focus();
   });
-  complain(message, text, button);
+  notice.append(" ", button);
 }
 
-/** The listener answered: look now and then whether the real answer has come. */
-function expectRealAnswer(seconds = 5) {
-  clearTimeout(owed);
-  owed = setTimeout(async () => {
-    const before = bubbles.size;
-    await loadNewest().catch(() => {});
-    if (bubbles.size === before) expectRealAnswer(Math.min(seconds * 1.5, 120));
-  }, seconds * 1000);
+let looking = null;
+
+/** The listener answered: look for the real answer now and then, less and less often. */
+function look(wait) {
+  clearTimeout(looking);
+  looking = setTimeout(async () => {
+    looking = null;
+    if (!document.hidden) await sync();
+    if (owed()) look(Math.min(wait * 1.5, LOOK_LONGEST_MS));
+  }, wait);
 }
 
-// --- history ----------------------------------------------------------------------------------
-
-async function history(before) {
-  const query = new URLSearchParams({ user_id: user, limit: "50", ...(before && { before }) });
-  const response = await fetch(`/chat/history?${query}`);
-  if (!response.ok) throw new Error(String(response.status));
-  return response.json();
+function owed() {
+  const reply = log.newestReply;
+  return reply?.source === "listener" && Date.now() - reply.at < LOOK_FOR_MS;
 }
 
-function place(messages, putAt) {
-  let day = null;
-  const items = [];
-  for (const message of messages) {
-    if (bubbles.has(message.message_id)) continue;
-    const today = new Date(message.created_at).toDateString();
-    if (today !== day) {
-      day = today;
-      const line = document.createElement("li");
-      line.className = "day";
-      line.textContent = days.format(new Date(message.created_at));
-      items.push(line);
-    }
-    const item = bubble(message.message_id, message.role === "user", message.text);
-    if (message.source === "listener") note(item, t.listener);
-    items.push(item);
+// --- the box ----------------------------------------------------------------------------------
+
+function boxChanged() {
+  unsent.write(box.value);
+  box.style.height = "auto";
+  box.style.height = `${box.scrollHeight}px`;
+  sendButton.disabled = !box.value.trim();
+  const count = box.value.length > LIMIT ? codePoints(box.value) : 0;
+  const text = count > LIMIT ? t.too_long.replace("{limit}", LIMIT).replace("{count}", count) : "";
+  if ($("too-long").textContent !== text) $("too-long").textContent = text;
+  box.setAttribute("aria-invalid", String(Boolean(text)));
+}
+
+const tooLong = () => codePoints(box.value.trim()) > LIMIT;
+
+box.addEventListener("input", boxChanged);
+box.addEventListener("keydown", (event) => {
+  // Enter that chooses a word of an input method is not ours; Safari only tells by 229.
+  if (event.isComposing || event.keyCode === 229) return;
+  if (event.key === "Enter" && !event.shiftKey && !event.ctrlKey && !event.altKey && !event.metaKey) {
+    event.preventDefault();
+    sendBox();
+  } else if (event.key === "Escape") {
+    event.stopPropagation();
+    scroll.focus();
   }
-  putAt(items);
-}
-
-async function loadNewest() {
-  const { messages, more } = await history();
-  oldest ??= messages[0]?.created_at ?? null;
-  const mine = new Set(unanswered().map((message) => message.text));
-  const last = messages.filter((message) => message.role === "assistant").at(-1);
-  // Unanswered messages of ours stand in the history too: they are shown once, by their key.
-  const shown = messages.filter((m) => !(m.role === "user" && mine.has(m.text) && (!last || m.created_at > last.created_at)));
-  const known = [...log.querySelectorAll("li.mine, li.theirs")].length > 1;
-  keepingPlace(() => place(known ? shown.filter((m) => m.role === "assistant") : shown, (items) => log.append(...items.filter((item) => !known || item.className !== "day"))));
-  $("older").hidden = !more;
-}
-
-async function loadOlder() {
-  const { messages, more } = await history(oldest);
-  oldest = messages[0]?.created_at ?? oldest;
-  const height = scroll.scrollHeight;
-  place(messages, (items) => log.prepend(...items));
-  scroll.scrollTop += scroll.scrollHeight - height; // what was being read stays where it was
-  $("older").hidden = !more;
-}
-
-// --- the form ---------------------------------------------------------------------------------
-
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !event.isComposing) box.focus();
+});
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  const text = input.value.trim();
-  if (!text) return input.focus();
-  input.value = "";
-  draft.save("");
-  grow();
-  say(text);
-  input.focus();
+  sendBox();
 });
+// A touch on the button must not close the phone's keyboard.
+sendButton.addEventListener("pointerdown", (event) => event.preventDefault());
+$("newest").addEventListener("click", () => box.focus({ preventScroll: true }));
+$("older").addEventListener("click", loadOlder);
+scroll.addEventListener("scroll", () => loaded && scroll.scrollTop < 200 && loadOlder(), { passive: true });
 
-input.addEventListener("keydown", (event) => {
-  // While an input method composes (pinyin!), Enter picks a word: it must never send.
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
-  event.preventDefault();
-  form.requestSubmit();
-});
+// --- the world around ---------------------------------------------------------------------------
 
-input.addEventListener("input", () => {
-  draft.save(input.value);
-  grow();
-});
-
-function grow() {
-  if (CSS.supports("field-sizing", "content")) return;
-  input.style.height = "auto";
-  input.style.height = `${input.scrollHeight + 2}px`;
+function back() {
+  $("offline").hidden = navigator.onLine;
+  if (!navigator.onLine) return;
+  sender.hurry();
+  resume();
+  if (loaded ? owed() : !fetching) sync();
 }
 
-$("older").addEventListener("click", () => loadOlder().catch(() => {}));
-$("newer").addEventListener("click", () => (scroll.scrollTop = scroll.scrollHeight));
-scroll.addEventListener("scroll", () => ($("newer").hidden = atBottom()), { passive: true });
-for (const kind of ["online", "offline"]) addEventListener(kind, () => ($("offline").hidden = navigator.onLine));
+window.addEventListener("online", back);
+window.addEventListener("offline", back);
+document.addEventListener("visibilitychange", () => !document.hidden && back());
+window.addEventListener("pagehide", () => {
+  sender.leave();
+  place.write(log.place);
+});
+window.addEventListener("pageshow", (event) => event.persisted && (back(), sync()));
 
-// --- start ------------------------------------------------------------------------------------
+// iOS lays its keyboard over the page instead of making it smaller.
+window.visualViewport?.addEventListener("resize", () => {
+  const { height, scale } = window.visualViewport;
+  const covered = scale === 1 && window.innerHeight - height > 80;
+  document.documentElement.style.setProperty("--height", covered ? `${height}px` : "100dvh");
+});
 
+box.value = unsent.read();
+boxChanged();
 $("offline").hidden = navigator.onLine;
-input.value = draft.load();
-grow();
-await loadNewest().catch(() => {});
-for (const message of unanswered()) {
-  log.append(bubble(message.key, true, message.text));
-  deliver(message);
-}
-scroll.scrollTop = scroll.scrollHeight;
-document.body.dataset.ready = "yes";
+resume();
+loadFirst();
+if (window.matchMedia("(pointer: fine)").matches) box.focus({ preventScroll: true });
+document.documentElement.dataset.ready = "";
