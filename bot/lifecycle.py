@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from importlib.metadata import version as version_of
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -31,6 +32,7 @@ log = structlog.get_logger()
 ROLES = frozenset({"serve", "work"})
 """serve: HTTP and the platforms' messages; work: turns and deliveries."""
 PART_SECONDS = 2.0
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - what the operator may have set
 DRAIN_REQUESTS_SECONDS = 1.0
 
 
@@ -73,14 +75,14 @@ class _Process:
         try:
             if runner is not None:
                 host, port = runner.addresses[0][:2]
-                ready(f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}")
+                ready(f"http://{'127.0.0.1' if host in EVERYWHERE else host}:{port}")
             log.info("started", roles=",".join(sorted(self._roles)), pid=os.getpid())
             await self._until_stopped(stopping, tasks)
         finally:
             await self._stop(runner, tasks)
 
-    def _jobs(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        jobs: dict[str, Callable[[], Awaitable[None]]] = {}
+    def _jobs(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
         if "work" in self._roles:
             jobs |= {
                 "worker": self._companion.worker.run,
@@ -132,7 +134,9 @@ class _Process:
         if self._telegram is not None:
             extra += self._telegram.receiver.routes(companion.intake)
         app = create_app(chat, system, access, companion.metrics, version, extra)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_REQUESTS_SECONDS, keepalive_timeout=75)
+        runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=DRAIN_REQUESTS_SECONDS, keepalive_timeout=75
+        )
         await runner.setup()
         await web.TCPSite(runner, settings.host, settings.port, backlog=4096).start()
         return runner
@@ -146,7 +150,9 @@ class _Process:
             parts["model"] = PartReport(state="down", detail="resting_after_failures")
         else:
             resting = any(state != "closed" for state in states.values())
-            parts["model"] = PartReport(state="degraded" if resting else "ok", detail=",".join(states.values()))
+            parts["model"] = PartReport(
+                state="degraded" if resting else "ok", detail=",".join(states.values())
+            )
         if self._telegram is not None:
             state = self._telegram.receiver.state
             parts["telegram"] = PartReport(state="ok" if state.up else "down", detail=state.detail)
@@ -169,7 +175,12 @@ class _Process:
             database=settings.store_url.partition(":")[0].partition("+")[0],
             models=list(self._companion.model.states),
             platforms=platforms,
-            features={"redis": settings.redis_url is not None, "knowledge": False, "memory": False, "agent": False},
+            features={
+                "redis": settings.redis_url is not None,
+                "knowledge": False,
+                "memory": False,
+                "agent": False,
+            },
             uptime_seconds=round(time.monotonic() - self._began, 1),
         )
 

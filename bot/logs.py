@@ -14,7 +14,7 @@ import queue
 import sys
 import traceback
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -31,10 +31,62 @@ VALUE_LIMIT = 200
 ACCESS = "access"
 OURS = ("bot", "core", "storage", "adapters", ACCESS)
 SAFE_KEYS = frozenset(
-    "attempts bot breaker count delivery_id conversation_id database detail error host inbox_id kind level "
-    "logger messages method mode model ms name offset outcome owner part parts path pid platform port reachable reason "
-    "request_id retry_after revision role roles route seconds setting signal since size state status "
-    "timestamp tries turn_id update_id url_host users version where exception event".split()
+    [
+        "attempts",
+        "bot",
+        "breaker",
+        "count",
+        "delivery_id",
+        "conversation_id",
+        "database",
+        "detail",
+        "error",
+        "host",
+        "inbox_id",
+        "kind",
+        "level",
+        "logger",
+        "messages",
+        "method",
+        "mode",
+        "model",
+        "ms",
+        "name",
+        "offset",
+        "outcome",
+        "owner",
+        "part",
+        "parts",
+        "path",
+        "pid",
+        "platform",
+        "port",
+        "reachable",
+        "reason",
+        "request_id",
+        "retry_after",
+        "revision",
+        "role",
+        "roles",
+        "route",
+        "seconds",
+        "setting",
+        "signal",
+        "since",
+        "size",
+        "state",
+        "status",
+        "timestamp",
+        "tries",
+        "turn_id",
+        "update_id",
+        "url_host",
+        "users",
+        "version",
+        "where",
+        "exception",
+        "event",
+    ]
 )
 
 
@@ -87,10 +139,8 @@ class _Enqueue(logging.handlers.QueueHandler):
         return record  # our handlers format; nothing is pickled
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        try:
+        with suppress(queue.Full):
             self.queue.put_nowait(record)
-        except queue.Full:
-            pass
 
 
 def _configure_structlog(shared: list[Processor]) -> None:
@@ -152,9 +202,7 @@ def _where_it_was_said(_: Any, __: str, event: MutableMapping[str, Any]) -> Muta
     return {**event, "event": "library_message", "where": place, "exc_info": exc_info}
 
 
-def _traceback_without_words(
-    _: Any, __: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _traceback_without_words(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     exc_info = event.pop("exc_info", None)
     if exc_info is True:
         exc_info = sys.exc_info()

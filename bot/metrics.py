@@ -26,14 +26,21 @@ class Metrics:
             registry=registry,
         )
         self._first_token = Histogram(
-            "xinyu_model_first_token_seconds", "Until a model's first token", ["model"], buckets=SECONDS, registry=registry
+            "xinyu_model_first_token_seconds",
+            "Until a model's first token",
+            ["model"],
+            buckets=SECONDS,
+            registry=registry,
         )
         self._tokens = Counter("xinyu_model_tokens_total", "Tokens", ["model", "kind"], registry=registry)
         self._model_failures = Counter(
             "xinyu_model_failures_total", "Turns without a model's answer", ["reason"], registry=registry
         )
         self._deliveries = Counter(
-            "xinyu_deliveries_total", "Deliveries by what became of them", ["platform", "outcome"], registry=registry
+            "xinyu_deliveries_total",
+            "Deliveries by what became of them",
+            ["platform", "outcome"],
+            registry=registry,
         )
         self._requests = Histogram(
             "xinyu_http_request_seconds",

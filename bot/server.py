@@ -75,13 +75,22 @@ def _operations(chat: ChatApi, system: SystemApi) -> list[Operation]:
         IDEMPOTENCY_KEY, "header", visible, "The same key again gets the same answer, never a second one."
     )
     resume = Parameter(
-        "Last-Event-ID", "header", {"type": "string", "maxLength": 40}, "Resume: repeat the request with its key."
+        "Last-Event-ID",
+        "header",
+        {"type": "string", "maxLength": 40},
+        "Resume: repeat the request with its key.",
     )
     history = (
         Parameter(
-            "user_id", "query", {"type": "string", "minLength": 1, "maxLength": 100}, "As in POST /chat.", True
+            "user_id",
+            "query",
+            {"type": "string", "minLength": 1, "maxLength": 100},
+            "As in POST /chat.",
+            True,
         ),
-        Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}, "How many."),
+        Parameter(
+            "limit", "query", {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}, "How many."
+        ),
         Parameter(
             "before",
             "query",
@@ -91,30 +100,56 @@ def _operations(chat: ChatApi, system: SystemApi) -> list[Operation]:
     )
     return [
         Operation(
-            "POST", "/chat", chat.chat, "Say something and wait for the answer", ChatReply,
-            request=ChatRequest, parameters=(again,), problems=_CHAT_PROBLEMS,
+            "POST",
+            "/chat",
+            chat.chat,
+            "Say something and wait for the answer",
+            ChatReply,
+            request=ChatRequest,
+            parameters=(again,),
+            problems=_CHAT_PROBLEMS,
         ),
         Operation(
-            "POST", "/chat/stream", chat.stream,
+            "POST",
+            "/chat/stream",
+            chat.stream,
             "Say something and follow the answer (server-sent events `delta`, `done`, `error`)",
-            "text/event-stream", request=StreamRequest, parameters=(again, resume), problems=_CHAT_PROBLEMS,
+            "text/event-stream",
+            request=StreamRequest,
+            parameters=(again, resume),
+            problems=_CHAT_PROBLEMS,
         ),
         Operation(
-            "GET", "/chat/history", chat.history, "What was said, oldest first", History,
-            parameters=history, problems=(401, 403, 422, 429, 503),
+            "GET",
+            "/chat/history",
+            chat.history,
+            "What was said, oldest first",
+            History,
+            parameters=history,
+            problems=(401, 403, 422, 429, 503),
         ),
         Operation(
-            "GET", "/health", system.health, "Whether it is alive and ready, part by part", Health,
+            "GET",
+            "/health",
+            system.health,
+            "Whether it is alive and ready, part by part",
+            Health,
             parameters=(
-                Parameter("live", "query", {"type": "string", "enum": ["1"]}, "Only liveness: asks nothing else."),
+                Parameter(
+                    "live", "query", {"type": "string", "enum": ["1"]}, "Only liveness: asks nothing else."
+                ),
             ),
-            also={503: "Not ready"}, secured=False,
+            also={503: "Not ready"},
+            secured=False,
         ),
+        Operation("GET", "/system/info", system.system_info, "What runs here", SystemInfo, secured=False),
         Operation(
-            "GET", "/system/info", system.system_info, "What runs here", SystemInfo, secured=False
-        ),
-        Operation(
-            "GET", "/metrics", system.show_metrics, "Prometheus metrics", "text/plain", problems=(401, 403, 503)
+            "GET",
+            "/metrics",
+            system.show_metrics,
+            "Prometheus metrics",
+            "text/plain",
+            problems=(401, 403, 503),
         ),
     ]
 
@@ -161,18 +196,20 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         if error.status < 400:
             raise
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return Problem(error.status, TITLES.get(error.status, error.reason), headers=headers).response(request_id)
+        return Problem(error.status, TITLES.get(error.status, error.reason), headers=headers).response(
+            request_id
+        )
     except StoreUnavailable:
         away = Problem(503, "The database does not answer. Try again soon.", headers={"Retry-After": "2"})
         return away.response(request_id)
     except Exception:  # the request's top
         log.exception("request_failed")
-        return Problem(500, "Something broke here. It was logged under this request's id.").response(request_id)
+        return Problem(500, "Something broke here. It was logged under this request's id.").response(
+            request_id
+        )
 
 
-def _guard(
-    access: Access, system: SystemApi
-) -> Middleware:
+def _guard(access: Access, system: SystemApi) -> Middleware:
     """Cross-origin rules, and no new work while shutting down."""
 
     @web.middleware

@@ -50,7 +50,9 @@ def _no_placeholder(value: SecretStr | None) -> SecretStr | None:
 
 
 def _listed(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -232,7 +234,9 @@ def _read(path: Path) -> dict[str, str]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text ({type(error).__name__})") from error
-    return {name: value or "" for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items()}
+    return {
+        name: value or "" for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items()
+    }
 
 
 def _later(name: str) -> bool:

@@ -32,9 +32,7 @@ class DeliveryFailed(XinYuError):
     `permanent` means that the same delivery can never succeed: bury it.
     """
 
-    def __init__(
-        self, reason: str, *, retry_after: timedelta | None = None, permanent: bool = False
-    ) -> None:
+    def __init__(self, reason: str, *, retry_after: timedelta | None = None, permanent: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after

@@ -172,9 +172,7 @@ class Outbox:
         )
         if error.permanent or attempts >= self._options.attempts:
             now = self._clock.now()
-            await self._record(
-                lambda tx: tx.deliveries.mark_failed(delivery.id, error.reason, None, now)
-            )
+            await self._record(lambda tx: tx.deliveries.mark_failed(delivery.id, error.reason, None, now))
             self._measures.delivered(delivery.platform, "dead")
             return True
         await self._put_off(delivery, error.reason, error.retry_after or self._backoff(attempts))
@@ -189,20 +187,14 @@ class Outbox:
     async def _put_off(self, delivery: Delivery, reason: str, wait: timedelta) -> None:
         now = self._clock.now()
         again = now + wait
-        await self._record(
-            lambda tx: tx.deliveries.mark_failed(delivery.id, reason, again, now)
-        )
+        await self._record(lambda tx: tx.deliveries.mark_failed(delivery.id, reason, again, now))
         # Only for promptness: the sweeper finds it too.
-        asyncio.get_running_loop().call_later(
-            wait.total_seconds(), self.look_at, delivery.conversation_id
-        )
+        asyncio.get_running_loop().call_later(wait.total_seconds(), self.look_at, delivery.conversation_id)
 
     async def _bury(self, delivery: Delivery) -> None:
         now = self._clock.now()
         await self._record(
-            lambda tx: tx.deliveries.bury_conversation(
-                delivery.conversation_id, "recipient_gone", now
-            )
+            lambda tx: tx.deliveries.bury_conversation(delivery.conversation_id, "recipient_gone", now)
         )
         self._measures.delivered(delivery.platform, "gone")
         log.info("recipient_gone", platform=delivery.platform, conversation_id=delivery.conversation_id)

@@ -40,9 +40,7 @@ def build_prompt(
     system = PromptMessage(PromptRole.SYSTEM, persona.prompts[language])
     just_said = {pending.inbox_id for pending in messages}
     earlier = [
-        message
-        for message in window
-        if message.source is not Source.LISTENER and message.id not in just_said
+        message for message in window if message.source is not Source.LISTENER and message.id not in just_said
     ]
     left = budget_tokens - _tokens(said)
     newest = _newest_within(earlier, left)

@@ -31,7 +31,7 @@ def clean(text: str) -> str:
     marks = 0
     for character in lines:
         category = unicodedata.category(character)
-        if category in ("Cc", "Cs") and character not in _KEPT_CONTROLS or character in _DIRECTIONS:
+        if (category in ("Cc", "Cs") and character not in _KEPT_CONTROLS) or character in _DIRECTIONS:
             continue
         marks = marks + 1 if category in ("Mn", "Me") else 0
         if marks <= COMBINING_LIMIT:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -72,9 +72,7 @@ class Prepared:
     prompt: list[PromptMessage]
 
 
-def prepare(
-    parts: TurnParts, conversation: ClaimedConversation, messages: Sequence[Pending]
-) -> Prepared:
+def prepare(parts: TurnParts, conversation: ClaimedConversation, messages: Sequence[Pending]) -> Prepared:
     """The local half of a turn: safety, (mood, memories, knowledge as their rooms are built,) the prompt."""
     said = "\n".join(pending.message.text for pending in messages)
     return Prepared(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -18,7 +19,7 @@ from core.burst import BurstRule, begin_at, next_turn
 from core.errors import LeaseLost, ModelUnavailable, StoreUnavailable
 from core.ids import new_id
 from core.live import LiveReplies, LiveReply
-from core.messages import ChatMessage, Platform, Role, Segment
+from core.messages import ChatMessage, Role, Segment
 from core.outbox import Channel, Outbox
 from core.ports import (
     ClaimedConversation,
@@ -26,6 +27,7 @@ from core.ports import (
     Outcome,
     Pending,
     Store,
+    Transaction,
     TurnResult,
     Wakeups,
 )
@@ -174,7 +176,7 @@ class Worker:
             await asyncio.sleep(self._options.lease.total_seconds() / 3)
             until = self._clock.now() + self._options.lease
             try:
-                await self._store.write(lambda tx: tx.conversations.renew(self._options.owner, until))
+                await self._store.write(partial(_renew, self._options.owner, until))
             except StoreUnavailable as error:
                 log.warning("leases_not_renewed", reason=str(error))
 
@@ -264,9 +266,7 @@ class Worker:
     ) -> bool:
         age = self._clock.now() - messages[0].received_at
         pending = next_turn(await self._pending(conversation_id))
-        if len(pending) <= len(messages) or watchers.shown or age > RESTART_LIMIT:
-            return False
-        return True
+        return len(pending) > len(messages) and not watchers.shown and age <= RESTART_LIMIT
 
     async def _answer(
         self, claimed: ClaimedConversation, messages: tuple[Pending, ...], watchers: _Watchers
@@ -324,6 +324,10 @@ class Worker:
             messages=len(messages),
             seconds=round(waited, 3),
         )
+
+
+def _renew(owner: str, until: datetime, tx: Transaction) -> int:
+    return tx.conversations.renew(owner, until)
 
 
 def _segments(channel: Channel | None, text: str) -> tuple[Segment, ...]:

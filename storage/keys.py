@@ -31,7 +31,9 @@ class KeyRing:
 
     def __init__(self, master_key: bytes) -> None:
         if len(master_key) != KEY_BYTES:
-            raise ConfigError(f"ENCRYPTION_KEY must be {KEY_BYTES} bytes in base64: `xinyu keys encryption` makes one")
+            raise ConfigError(
+                f"ENCRYPTION_KEY must be {KEY_BYTES} bytes in base64: `xinyu keys encryption` makes one"
+            )
         self._master = AESGCM(master_key)
         self._opened: OrderedDict[bytes, AESGCM] = OrderedDict()
         self._lock = threading.Lock()
@@ -83,7 +85,9 @@ class KeyRing:
 def parse_key(text: str) -> bytes:
     """The master key out of its base64 form. Raises ConfigError."""
     try:
-        key = base64.b64decode(text.strip(), altchars=b"-_" if set(text) & {"-", "_"} else None, validate=True)
+        key = base64.b64decode(
+            text.strip(), altchars=b"-_" if set(text) & {"-", "_"} else None, validate=True
+        )
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != KEY_BYTES:

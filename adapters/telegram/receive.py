@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 PATH = "/webhooks/telegram"
 BODY_LIMIT = 1024 * 1024
-SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"
+SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - a header's name
 MAX_CONNECTIONS = 40
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
@@ -126,9 +126,11 @@ class TelegramReceiver:
         first = True
         while True:
             info = await self._bot.get_webhook_info()
-            right = info.url == self._settings.webhook_url and set(info.allowed_updates) == set(ALLOWED_UPDATES)
+            right = info.url == self._settings.webhook_url and set(info.allowed_updates) == set(
+                ALLOWED_UPDATES
+            )
             if first or not right:
-                # Also when it looks right: the secret cannot be read back, and setting it again changes nothing else.
+                # Also when it looks right: the secret cannot be read back, and setting it again is harmless.
                 await self._bot.set_webhook(
                     url=self._settings.webhook_url,
                     secret_token=self._settings.secret,

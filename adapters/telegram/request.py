@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import aiohttp
@@ -52,7 +51,7 @@ class AiohttpRequest(BaseRequest):
                 timeout=aiohttp.ClientTimeout(total=seconds + CONNECT_SECONDS, sock_read=seconds),
             ) as response:
                 return response.status, await response.read()
-        except (TimeoutError, asyncio.TimeoutError) as error:
+        except TimeoutError as error:
             raise TimedOut from error
         except (aiohttp.ClientError, OSError) as error:
             raise NetworkError(type(error).__name__) from error

@@ -21,9 +21,7 @@ class TelegramSender:
 
     async def send(self, delivery: Delivery) -> str | None:
         try:
-            sent = await self._bot.send_message(
-                chat_id=int(delivery.chat_id), text=delivery.segment.text
-            )
+            sent = await self._bot.send_message(chat_id=int(delivery.chat_id), text=delivery.segment.text)
         except TelegramError as error:
             raise translate(error) from error
         return str(sent.message_id)

@@ -58,7 +58,11 @@ def routes(names: Mapping[str, str], check: Check) -> list[web.RouteDef]:
     async def show_page(request: web.Request) -> web.StreamResponse:
         await check(request)
         language = language_of(request.query.get("lang"), request.headers.get("Accept-Language", ""))
-        headers = {"Cache-Control": "no-store", "Content-Language": _TAGS[language], "Vary": "Accept-Language"}
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Language": _TAGS[language],
+            "Vary": "Accept-Language",
+        }
         return web.Response(text=pages[language], content_type="text/html", headers=headers)
 
     async def show_file(request: web.Request) -> web.StreamResponse:
@@ -150,5 +154,6 @@ def _render(language: str, name: str, prefix: str) -> str:
 
 def _named(words: dict[str, Any], name: str) -> dict[str, dict[str, str]]:
     return {
-        part: {key: text.replace("{name}", name) for key, text in table.items()} for part, table in words.items()
+        part: {key: text.replace("{name}", name) for key, text in table.items()}
+        for part, table in words.items()
     }

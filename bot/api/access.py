@@ -81,7 +81,7 @@ class Access:
         return Caller(LOCAL)
 
     def check_origin(self, request: web.Request) -> None:
-        """A browser says which site a request comes from: others' sites may not use this one. Raises Problem 403."""
+        """A browser says which site a request comes from: others may not use this one. Raises Problem 403."""
         origin = request.headers.get("Origin")
         if origin is None or self.allows_origin(origin):
             return

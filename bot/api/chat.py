@@ -54,9 +54,7 @@ class ChatApi:
         except (TimeoutError, IdempotencyConflict, StoreUnavailable) as error:
             raise _problem(error, key) from error
         body = reply_of(outcome).model_dump_json()
-        return web.Response(
-            text=body, content_type="application/json", headers={IDEMPOTENCY_KEY: key}
-        )
+        return web.Response(text=body, content_type="application/json", headers={IDEMPOTENCY_KEY: key})
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         caller = await self.access.caller(request, "chat")
@@ -73,7 +71,9 @@ class ChatApi:
                 IDEMPOTENCY_KEY: key,
             }
         )
-        events = events_of(self.dialogue.follow(message, place), lambda o: reply_of(o).model_dump(mode="json"))
+        events = events_of(
+            self.dialogue.follow(message, place), lambda o: reply_of(o).model_dump(mode="json")
+        )
         try:
             async with asyncio.timeout(self.timeout):
                 first = await anext(events)  # until here an error is an ordinary answer
@@ -116,9 +116,7 @@ class ChatApi:
         body = History(messages=shown, more=len(messages) > wanted.limit)
         return web.Response(text=body.model_dump_json(), content_type="application/json")
 
-    def _message(
-        self, caller: Caller, said: ChatRequest, key: str, *, alone: bool
-    ) -> IncomingMessage:
+    def _message(self, caller: Caller, said: ChatRequest, key: str, *, alone: bool) -> IncomingMessage:
         chat_id = _chat_id(caller, said.user_id)
         # Hashed: an event id is bounded, and a person's id is not spelled out in more columns than needed.
         event_id = hashlib.sha256(f"{chat_id}\0{key}".encode()).hexdigest()
@@ -166,7 +164,8 @@ def parse(model: type[WireT], value: Any) -> WireT:
             "Some of it is not as expected.",
             errors=[
                 FieldProblem(
-                    ".".join(str(part) for part in item["loc"])[:100].encode(errors="replace").decode() or "body",
+                    ".".join(str(part) for part in item["loc"])[:100].encode(errors="replace").decode()
+                    or "body",
                     item["msg"].removeprefix("Value error, "),
                 )
                 for item in error.errors(include_url=False, include_input=False)

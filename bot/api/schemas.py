@@ -32,7 +32,11 @@ def _user_id(text: str) -> str:
 
 UserId = Annotated[
     str,
-    Field(min_length=1, max_length=USER_ID_LIMIT, description="Your own name for the person; printable characters."),
+    Field(
+        min_length=1,
+        max_length=USER_ID_LIMIT,
+        description="Your own name for the person; printable characters.",
+    ),
     AfterValidator(_user_id),
 ]
 

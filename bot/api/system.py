@@ -24,7 +24,7 @@ class SystemApi:
     draining: Callable[[], bool]
 
     async def health(self, request: web.Request) -> web.StreamResponse:
-        """Alive: this answers. Ready: messages can be stored. Degraded: something people would notice is away."""
+        """Alive: this answers. Ready: messages can be stored. Degraded: something people notice is away."""
         if request.query.get("live") == "1":
             return _json(Health(status="ok", live=True, ready=not self.draining(), parts={}))
         parts = await self.parts()

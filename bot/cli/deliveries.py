@@ -14,7 +14,9 @@ from core.ports import Transaction
 def define(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="列出 · list them")
-    listing.add_argument("--state", choices=[state.value for state in DeliveryState], default=DeliveryState.DEAD)
+    listing.add_argument(
+        "--state", choices=[state.value for state in DeliveryState], default=DeliveryState.DEAD
+    )
     listing.add_argument("--limit", type=int, default=100)
     listing.add_argument("--json", action="store_true")
     replay = actions.add_parser("replay", help="重新投递 · deliver dead ones again")
@@ -38,7 +40,9 @@ def _list(arguments: argparse.Namespace) -> int:
         return 0
     for record in records:
         when = record.created_at.isoformat(timespec="seconds")
-        print(f"{record.id}  {record.platform}  {record.state}  {when}  x{record.attempts}  {record.reason or '-'}")
+        print(
+            f"{record.id}  {record.platform}  {record.state}  {when}  x{record.attempts}  {record.reason or '-'}"
+        )
     if not records:
         print("没有 · none")
     return 0

@@ -12,7 +12,9 @@ from core.errors import ConfigError
 
 
 def define(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--role", default="serve,work", help="serve, work, or both (default), separated by commas")
+    parser.add_argument(
+        "--role", default="serve,work", help="serve, work, or both (default), separated by commas"
+    )
     parser.set_defaults(act=act)
 
 

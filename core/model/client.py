@@ -111,9 +111,7 @@ class ModelClient:
                     async for chunk in _parse(response.iter_lines()):
                         patience.reschedule(None)
                         yield chunk
-                        patience.reschedule(
-                            asyncio.get_running_loop().time() + self._limits.stall_seconds
-                        )
+                        patience.reschedule(asyncio.get_running_loop().time() + self._limits.stall_seconds)
         except TimeoutError:
             raise ModelUnavailable("silent") from None
         except (OpenAIError, httpx2.HTTPError, OSError, ValueError) as error:

@@ -107,9 +107,7 @@ class FallbackModel:
                     yield event
         except ModelUnavailable as error:
             if error.reason not in OF_THE_PROMPT:
-                breaker.failed(
-                    at_once=error.reason in AT_ONCE_REASONS, rest_seconds=self._asked_rest(error)
-                )
+                breaker.failed(at_once=error.reason in AT_ONCE_REASONS, rest_seconds=self._asked_rest(error))
                 settled = True
             log.warning(
                 "model_call_failed",

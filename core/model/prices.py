@@ -48,6 +48,6 @@ def load_prices(path: Path = DEFAULT_PRICES) -> dict[str, Price]:
         except (KeyError, TypeError, ValueError, InvalidOperation) as error:
             raise ConfigError(
                 f"PRICES_FILE {path}: models.{name} needs currency, per_million_prompt and "
-                "per_million_completion as texts such as \"0.80\""
+                'per_million_completion as texts such as "0.80"'
             ) from error
     return prices

@@ -34,7 +34,8 @@ _PLAIN_STATEMENTS = (
     r"(?:我)?(?:站在|坐在).{0,8}(?:楼顶|天台|桥上).{0,8}(?:跳|下去)",
     r"想从.{0,8}跳下去",
     r"想伤害自己|想自残|又自残了",
-    r"\bi(?:'?m| am)? ?(?:really |just |so )?(?:want|wanna|going|gonna|plan(?:ning)?|ready|about)(?: to)? (?:kill myself|end my life|die\b(?! (?:laughing|of laughter))|hurt myself|commit suicide)",
+    r"\bi(?:'?m| am)? ?(?:really |just |so )?(?:want|wanna|going|gonna|plan(?:ning)?|ready|about)(?: to)? "
+    r"(?:kill myself|end my life|die\b(?! (?:laughing|of laughter))|hurt myself|commit suicide)",
     r"\bkill(?:ing)? myself\b(?! laughing)",
     r"\b(?:end|ending|take|taking) my (?:own )?life\b",
     r"\bi(?: really| just)? (?:don'?t|do not) want to (?:live|be alive|exist)(?: any ?more)?\b",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -52,9 +51,7 @@ class SqlApiKeys:
         return revoked.rowcount == 1
 
     def mark_used(self, key_id: int, now: datetime) -> None:
-        self._connection.execute(
-            update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(last_used_at=now)
-        )
+        self._connection.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(last_used_at=now))
 
 
 _KEYS = select(

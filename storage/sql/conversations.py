@@ -72,9 +72,7 @@ class SqlConversations:
     def release_all(self, owner: str) -> None:
         for table in (Conversation, DeliveryRow):
             self._connection.execute(
-                update(table)
-                .where(table.lease_owner == owner)
-                .values(lease_owner=None, lease_until=None)
+                update(table).where(table.lease_owner == owner).values(lease_owner=None, lease_until=None)
             )
 
     def lease_owners(self) -> list[str]:
@@ -90,9 +88,7 @@ class SqlConversations:
         self, platform: Platform, chat_id: str, before: int | None, limit: int
     ) -> tuple[ChatMessage, ...]:
         conversation_id = self._connection.execute(
-            select(Conversation.id).where(
-                Conversation.platform == platform, Conversation.chat_id == chat_id
-            )
+            select(Conversation.id).where(Conversation.platform == platform, Conversation.chat_id == chat_id)
         ).scalar()
         if conversation_id is None:
             return ()
@@ -110,9 +106,7 @@ class SqlConversations:
             update(Conversation).where(Conversation.id == conversation_id).values(settings=chosen)
         )
 
-    def _newest(
-        self, conversation_id: int, before: int | None, limit: int
-    ) -> tuple[ChatMessage, ...]:
+    def _newest(self, conversation_id: int, before: int | None, limit: int) -> tuple[ChatMessage, ...]:
         query, values = (_NEWEST, {"conversation": conversation_id, "limit": limit})
         if before is not None:
             query, values = (_NEWEST_BEFORE, {**values, "before": before})

@@ -65,9 +65,7 @@ class SqlInbox:
         return self._connection.execute(_UNSETTLED, {"conversation": conversation_id}).all()
 
     def text_of(self, inbox_id: int) -> str | None:
-        row = self._connection.execute(
-            _STORED.where(InboxMessage.id == inbox_id)
-        ).one_or_none()
+        row = self._connection.execute(_STORED.where(InboxMessage.id == inbox_id)).one_or_none()
         return None if row is None else self.open(row).message.text
 
     def outcome_of(self, inbox_id: int) -> Outcome | None:
@@ -181,13 +179,11 @@ _STORED = (
     .join(Conversation, Conversation.id == InboxMessage.conversation_id)
     .outerjoin(ChatMessageRow, ChatMessageRow.id == InboxMessage.id)
 )
-_OF_CONVERSATION = _STORED.where(
-    InboxMessage.conversation_id == bindparam("conversation")
-).order_by(InboxMessage.id)
-_PENDING = _OF_CONVERSATION.where(InboxMessage.state == InboxState.PENDING)
-_UNSETTLED = _OF_CONVERSATION.where(
-    InboxMessage.state.in_([InboxState.PENDING, InboxState.DEFERRED])
+_OF_CONVERSATION = _STORED.where(InboxMessage.conversation_id == bindparam("conversation")).order_by(
+    InboxMessage.id
 )
+_PENDING = _OF_CONVERSATION.where(InboxMessage.state == InboxState.PENDING)
+_UNSETTLED = _OF_CONVERSATION.where(InboxMessage.state.in_([InboxState.PENDING, InboxState.DEFERRED]))
 _OUTCOME = (
     select(InboxMessage.state, InboxMessage.conversation_id, *HISTORY_COLUMNS)
     .join(ChatMessageRow, ChatMessageRow.turn_id == InboxMessage.turn_id)
@@ -195,17 +191,11 @@ _OUTCOME = (
     .where(InboxMessage.id == bindparam("inbox"), ChatMessageRow.role == Role.ASSISTANT)
 )
 _CONVERSATIONS_AT = select(Conversation.platform, Conversation.chat_id, Conversation.id).where(
-    tuple_(Conversation.platform, Conversation.chat_id).in_(
-        bindparam("places", expanding=True)
-    )
+    tuple_(Conversation.platform, Conversation.chat_id).in_(bindparam("places", expanding=True))
 )
 _STORED_EVENTS = select(
     InboxMessage.platform, InboxMessage.event_id, InboxMessage.id, InboxMessage.conversation_id
-).where(
-    tuple_(InboxMessage.platform, InboxMessage.event_id).in_(
-        bindparam("events", expanding=True)
-    )
-)
+).where(tuple_(InboxMessage.platform, InboxMessage.event_id).in_(bindparam("events", expanding=True)))
 
 
 def _unleased(state: InboxState, now: datetime, limit: int) -> Any:

@@ -19,7 +19,7 @@ Account = tuple[Platform, str]
 def data_keys(connection: Connection, user_ids: Iterable[int]) -> dict[int, bytes]:
     """The wrapped data keys of users."""
     rows = connection.execute(_DATA_KEYS, {"users": list(set(user_ids))})
-    return {user_id: data_key for user_id, data_key in rows}
+    return {row.id: row.data_key for row in rows}
 
 
 def any_data_key(connection: Connection) -> bytes | None:
@@ -80,9 +80,5 @@ _DATA_KEYS = select(User.id, User.data_key).where(User.id.in_(bindparam("users",
 _USERS_OF = (
     select(Identity.platform, Identity.platform_user_id, User.id, User.data_key)
     .join(User, User.id == Identity.user_id)
-    .where(
-        tuple_(Identity.platform, Identity.platform_user_id).in_(
-            bindparam("accounts", expanding=True)
-        )
-    )
+    .where(tuple_(Identity.platform, Identity.platform_user_id).in_(bindparam("accounts", expanding=True)))
 )

@@ -171,4 +171,3 @@ class SqliteStore:
 def _settle_all(jobs: list[_Job]) -> None:
     for job in jobs:
         job.settle()
-

@@ -102,9 +102,7 @@ class SqlTurns:
             created_at=result.reply.created_at,
         )
         shared = {"conversation_id": result.conversation_id, "turn_id": result.turn_id}
-        self._connection.execute(
-            insert(ChatMessageRow), [{**row, **shared} for row in (*said, reply)]
-        )
+        self._connection.execute(insert(ChatMessageRow), [{**row, **shared} for row in (*said, reply)])
 
     def _message(
         self, message_id: int, user_id: int, data_key: bytes, text: str, **values: Any
@@ -150,9 +148,7 @@ class SqlTurns:
 
 _GIVE_BACK = (
     update(Conversation)
-    .where(
-        Conversation.id == bindparam("conversation"), Conversation.lease_owner == bindparam("me")
-    )
+    .where(Conversation.id == bindparam("conversation"), Conversation.lease_owner == bindparam("me"))
     .values(lease_owner=None, lease_until=None, attempts=0)
 )
 _SETTLE = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, TypeAlias, Unpack
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
@@ -80,4 +80,4 @@ Sealed = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 Fixed = LargeBinary().with_variant(mysql.VARBINARY(128), "mysql", "mariadb")
 """Short bytes: wrapped keys, hashes."""
 
-AnyRow: TypeAlias = "Row[Unpack[tuple[Any, ...]]]"
+AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 from collections import deque
 from dataclasses import dataclass, field
@@ -18,7 +19,17 @@ from aiohttp import web
 KEY = "test-key"
 MODEL = "fake-model"
 _KNOWN_FIELDS = frozenset(
-    "model messages stream stream_options max_tokens temperature top_p tools tool_choice".split()
+    [
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "tools",
+        "tool_choice",
+    ]
 )
 
 
@@ -172,7 +183,9 @@ class FakeModelServer:
             case Status(code, headers, error_code):
                 return _error(code, error_code or "scripted", dict(headers))
             case HtmlPage():
-                return web.Response(text="<html><body>Welcome to nginx!</body></html>", content_type="text/html")
+                return web.Response(
+                    text="<html><body>Welcome to nginx!</body></html>", content_type="text/html"
+                )
             case EmptyStream():
                 response = await _open(request)
                 await response.write(b"data: [DONE]\n\n")
@@ -214,13 +227,18 @@ async def _answer(request: web.Request, body: dict[str, Any], answer: Answer) ->
         message = {"role": "assistant", "content": answer.text}
         choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
         return web.json_response(
-            {"id": "c", "object": "chat.completion", "created": 0, "model": MODEL, "choices": [choice], "usage": usage}
+            {
+                "id": "c",
+                "object": "chat.completion",
+                "created": 0,
+                "model": MODEL,
+                "choices": [choice],
+                "usage": usage,
+            }
         )
     response = await _open(request)
     size = max(1, -(-len(answer.text) // answer.pieces))
-    wire = b"".join(
-        _chunk(answer.text[start : start + size]) for start in range(0, len(answer.text), size)
-    )
+    wire = b"".join(_chunk(answer.text[start : start + size]) for start in range(0, len(answer.text), size))
     if answer.finish_reason is not None:
         wire += _event({"choices": [{"index": 0, "delta": {}, "finish_reason": answer.finish_reason}]})
     if answer.usage and (body.get("stream_options") or {}).get("include_usage"):
@@ -239,7 +257,9 @@ async def _open(request: web.Request) -> web.StreamResponse:
 
 
 def _chunk(text: str) -> bytes:
-    return _event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}]})
+    return _event(
+        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}]}
+    )
 
 
 def _event(payload: dict[str, Any]) -> bytes:
@@ -265,7 +285,7 @@ def _problem(body: Any) -> str | None:
         roles.append(message["role"])
     if not roles or not set(roles) <= {"system", "user", "assistant"} or roles[-1] != "user":
         return "bad_roles"
-    if any(a == b for a, b in zip(roles, roles[1:], strict=False)) or "system" in roles[1:]:
+    if any(a == b for a, b in itertools.pairwise(roles)) or "system" in roles[1:]:
         return "roles_must_alternate"  # as the chat templates of many open models demand
     return None
 

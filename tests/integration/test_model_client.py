@@ -155,9 +155,7 @@ async def test_retry_after_is_read(
     assert abs(raised.value.retry_after.total_seconds() - 42) < 3
 
 
-async def test_giving_up_hangs_up(
-    server: FakeModelServer, make_client: Callable[..., ModelClient]
-) -> None:
+async def test_giving_up_hangs_up(server: FakeModelServer, make_client: Callable[..., ModelClient]) -> None:
     server.gate.clear()
     asking = asyncio.create_task(events_of(make_client(limits=ModelLimits())))
     await server.wait_for_requests(1)
