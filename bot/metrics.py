@@ -25,6 +25,9 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self._broken = Counter(
+            "xinyu_turns_broken_total", "Turns to be run again, by why", ["reason"], registry=registry
+        )
         self._first_token = Histogram(
             "xinyu_model_first_token_seconds",
             "Until a model's first token",
@@ -52,6 +55,9 @@ class Metrics:
 
     def accepted(self, platform: Platform) -> None:
         self._accepted.labels(platform.value).inc()
+
+    def turn_broke(self, reason: str) -> None:
+        self._broken.labels(reason).inc()
 
     def turn_finished(self, platform: Platform, outcome: str, seconds: float) -> None:
         self._turns.labels(platform.value, outcome).observe(seconds)

@@ -15,8 +15,17 @@ from bot.api.access import Access
 from bot.api.chat import IDEMPOTENCY_KEY, REQUEST_ID, ChatApi
 from bot.api.docs import docs_routes
 from bot.api.openapi import Operation, Parameter, document, routes
-from bot.api.problems import TITLES, Problem
-from bot.api.schemas import ChatReply, ChatRequest, Health, History, StreamRequest, SystemInfo
+from bot.api.problems import TITLES, Problem, broken
+from bot.api.schemas import (
+    ChatReply,
+    ChatRequest,
+    Delta,
+    Health,
+    History,
+    StreamProblem,
+    StreamRequest,
+    SystemInfo,
+)
 from bot.api.system import SystemApi
 from bot.logs import ACCESS
 from bot.metrics import Metrics
@@ -27,18 +36,20 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
-SECURITY_HEADERS = {
+SECURITY_HEADERS = {  # where a handler has not set its own
     "Content-Security-Policy": PAGE_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
 }
 CORS_HEADERS = {
     "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID",
-    "Access-Control-Expose-Headers": "Idempotency-Key, X-Request-ID",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-ID",
+    "Access-Control-Expose-Headers": "Idempotency-Key, Retry-After, X-Request-ID",
     "Access-Control-Max-Age": "600",
 }
 WEBHOOKS = "/webhooks/"
@@ -77,8 +88,8 @@ def _operations(chat: ChatApi, system: SystemApi) -> list[Operation]:
     resume = Parameter(
         "Last-Event-ID",
         "header",
-        {"type": "string", "maxLength": 40},
-        "Resume: repeat the request with its key.",
+        {"type": "string"},
+        "Resume: repeat the request with its key. What is no id of ours means from the beginning.",
     )
     history = (
         Parameter(
@@ -115,6 +126,7 @@ def _operations(chat: ChatApi, system: SystemApi) -> list[Operation]:
             chat.stream,
             "Say something and follow the answer (server-sent events `delta`, `done`, `error`)",
             "text/event-stream",
+            events={"delta": Delta, "done": ChatReply, "error": StreamProblem},
             request=StreamRequest,
             parameters=(again, resume),
             problems=_CHAT_PROBLEMS,
@@ -126,7 +138,7 @@ def _operations(chat: ChatApi, system: SystemApi) -> list[Operation]:
             "What was said, oldest first",
             History,
             parameters=history,
-            problems=(401, 403, 422, 429, 503),
+            problems=(400, 401, 403, 422, 429, 503),
         ),
         Operation(
             "GET",
@@ -135,9 +147,7 @@ def _operations(chat: ChatApi, system: SystemApi) -> list[Operation]:
             "Whether it is alive and ready, part by part",
             Health,
             parameters=(
-                Parameter(
-                    "live", "query", {"type": "string", "enum": ["1"]}, "Only liveness: asks nothing else."
-                ),
+                Parameter("live", "query", {"type": "string"}, "`1`: only liveness, nothing else is asked."),
             ),
             also={503: "Not ready"},
             secured=False,
@@ -202,11 +212,11 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
     except StoreUnavailable:
         away = Problem(503, "The database does not answer. Try again soon.", headers={"Retry-After": "2"})
         return away.response(request_id)
+    except ConnectionResetError:  # the client went: there is nobody to answer
+        raise
     except Exception:  # the request's top
         log.exception("request_failed")
-        return Problem(500, "Something broke here. It was logged under this request's id.").response(
-            request_id
-        )
+        return broken().response(request_id)
 
 
 def _guard(access: Access, system: SystemApi) -> Middleware:
@@ -232,9 +242,10 @@ def _guard(access: Access, system: SystemApi) -> Middleware:
 def _add_cors(access: Access) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     async def add_cors(request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get("Origin")
+        if access.answers_by_origin:
+            response.headers.add("Vary", "Origin")
         if origin is not None and access.allows_origin(origin):
             response.headers.update({**CORS_HEADERS, "Access-Control-Allow-Origin": origin})
-            response.headers.add("Vary", "Origin")
 
     return add_cors
 
@@ -242,6 +253,7 @@ def _add_cors(access: Access) -> Callable[[web.Request, web.StreamResponse], Awa
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
+    response.headers["Server"] = "XinYu"  # not which versions of what
     request_id = request.get(REQUEST_ID)
     if request_id is not None:
         response.headers["X-Request-ID"] = request_id

@@ -36,7 +36,7 @@ def telegram_parts(settings: Settings) -> TelegramParts | None:
         return None
     from adapters.telegram.receive import TelegramReceiver, make_bot
     from adapters.telegram.render import render
-    from adapters.telegram.request import AiohttpRequest
+    from adapters.telegram.request import AiohttpRequest, proxy_for
     from adapters.telegram.send import TelegramSender
     from adapters.telegram.settings import TelegramSettings
 
@@ -48,7 +48,8 @@ def telegram_parts(settings: Settings) -> TelegramParts | None:
         api_base_url=settings.telegram_api_base_url,
         public_url=settings.public_url or "",
     )
-    requests = (AiohttpRequest(), AiohttpRequest())
+    proxy = proxy_for(wanted.api_base_url)
+    requests = (AiohttpRequest(proxy), AiohttpRequest(proxy))
     bot = make_bot(wanted, *requests)
     channel = Channel(
         sender=TelegramSender(bot), render=render, overall=OVERALL, chat=PER_CHAT, group=PER_GROUP

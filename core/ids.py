@@ -5,9 +5,11 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
-EPOCH_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z; 41 bits of milliseconds last until 2094
+_EPOCH = datetime(2025, 1, 1, tzinfo=UTC)  # 41 bits of milliseconds last until 2094
+_EPOCH_MS = int(_EPOCH.timestamp()) * 1000
+_TICK = timedelta(milliseconds=1)
 _SEQUENCE_BITS = 22
 
 _lock = threading.Lock()
@@ -21,7 +23,7 @@ def new_id() -> int:
     processes do not meet.
     """
     global _last
-    now = (time.time_ns() // 1_000_000 - EPOCH_MS) << _SEQUENCE_BITS
+    now = (time.time_ns() // 1_000_000 - _EPOCH_MS) << _SEQUENCE_BITS
     with _lock:
         fresh = now | secrets.randbits(_SEQUENCE_BITS - 1)
         _last = fresh if fresh > _last else _last + 1
@@ -30,4 +32,9 @@ def new_id() -> int:
 
 def first_id_at(moment: datetime) -> int:
     """The smallest id that may have been made at a moment: to compare ids with times."""
-    return max(0, (int(moment.timestamp() * 1000) - EPOCH_MS) << _SEQUENCE_BITS)
+    return max(0, ((moment - _EPOCH) // _TICK) << _SEQUENCE_BITS)
+
+
+def moment_of(id_: int) -> datetime:
+    """When an id was made, to the millisecond: `first_id_at` of it is not greater than the id."""
+    return _EPOCH + (id_ >> _SEQUENCE_BITS) * _TICK

@@ -7,7 +7,7 @@ and is woken when there is more, so a slow reader costs nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -43,6 +43,8 @@ class LiveReply:
         self.text = ""
         self.outcome: Outcome | None = None
         self.watchers = 0
+        self.answered_by = 0
+        """How many watch, and how many turns write: while there is either, it is kept."""
         self._changed = asyncio.Event()
 
     @property
@@ -81,7 +83,7 @@ class LiveReply:
 
 
 class LiveReplies:
-    """The answers that somebody watches now, by event."""
+    """The answers that somebody watches or a turn of this process is writing, by event."""
 
     def __init__(self) -> None:
         self._replies: dict[tuple[Platform, str], LiveReply] = {}
@@ -89,17 +91,28 @@ class LiveReplies:
     @contextmanager
     def watch(self, platform: Platform, event_id: str) -> Iterator[LiveReply]:
         """Watch an event's answer; several may watch the same. Begin before the event is accepted."""
-        key = (platform, event_id)
-        reply = self._replies.setdefault(key, LiveReply())
+        reply = self._replies.setdefault((platform, event_id), LiveReply())
         reply.watchers += 1
         try:
             yield reply
         finally:
             reply.watchers -= 1
-            if not reply.watchers:
-                del self._replies[key]
+            self._forget_unused(platform, event_id)
 
-    def watched(self, events: Iterable[tuple[Platform, str]]) -> list[LiveReply]:
-        """The live replies of those of these events that are watched, each once."""
-        found = (self._replies.get(event) for event in events)
-        return [reply for reply in found if reply is not None]
+    @contextmanager
+    def answering(self, events: Sequence[tuple[Platform, str]]) -> Iterator[list[LiveReply]]:
+        """Write these events' answer: kept meanwhile for watchers who come back or come late."""
+        replies = [self._replies.setdefault(event, LiveReply()) for event in events]
+        for reply in replies:
+            reply.answered_by += 1
+        try:
+            yield replies
+        finally:
+            for event, reply in zip(events, replies, strict=True):
+                reply.answered_by -= 1
+                self._forget_unused(*event)
+
+    def _forget_unused(self, platform: Platform, event_id: str) -> None:
+        reply = self._replies[platform, event_id]
+        if not reply.watchers and not reply.answered_by:
+            del self._replies[platform, event_id]

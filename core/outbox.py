@@ -10,7 +10,8 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -94,18 +95,35 @@ class Outbox:
         task.add_done_callback(self._tasks.discard)
 
     async def run(self) -> None:
-        """Find what is due and in nobody's hands, until cancelled."""
-        while self._options.sweeps:
+        """Keep the leases of what is being delivered and find what is due, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._renew_leases(), name="delivery-leases")
+            if self._options.sweeps:
+                group.create_task(self._sweep(), name="delivery-sweeper")
+
+    async def _sweep(self) -> None:
+        while True:
             try:
                 for conversation_id in await self._due():
-                    self.look_at(conversation_id)
+                    if conversation_id not in self._at_work:
+                        self.look_at(conversation_id)
             except StoreUnavailable as error:
                 log.warning("outbox_sweep_failed", reason=str(error))
             await asyncio.sleep(self._options.sweep_seconds)
 
     async def _due(self) -> list[int]:
-        now, limit = self._clock.now(), self._options.at_once
-        return await self._store.read(lambda tx: tx.deliveries.conversations_due(now, limit))
+        now, owner = self._clock.now(), self._options.owner
+        limit = self._options.at_once + len(self._at_work)
+        return await self._store.read(lambda tx: tx.deliveries.conversations_due(owner, now, limit))
+
+    async def _renew_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.lease.total_seconds() / 3)
+            until = self._clock.now() + self._options.lease
+            try:
+                await self._store.write(partial(_renew, self._options.owner, tuple(self._at_work), until))
+            except StoreUnavailable as error:
+                log.warning("delivery_leases_not_renewed", reason=str(error))
 
     async def drain(self, seconds: float) -> None:
         """Let deliveries under way finish for so long; the rest stays for the next start."""
@@ -217,3 +235,7 @@ class Outbox:
         for key, pace in ((f"{name}:{delivery.chat_id}", place), (name, channel.overall)):
             wait = await self._limiter.reserve(key, pace.per_second, pace.at_once)
             await asyncio.sleep(wait.total_seconds())
+
+
+def _renew(owner: str, conversation_ids: tuple[int, ...], until: datetime, tx: Transaction) -> None:
+    tx.deliveries.renew(owner, conversation_ids, until)

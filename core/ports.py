@@ -189,12 +189,12 @@ class InboxRows(Protocol):
         """The answer to a message; None while there is none."""
         ...
 
-    def conversations_waiting(self, now: datetime, limit: int) -> list[int]:
-        """Conversations with pending messages and no valid lease, longest waiting first."""
+    def conversations_waiting(self, owner: str, now: datetime, limit: int) -> list[int]:
+        """Conversations with pending messages that `owner` may claim, longest waiting first."""
         ...
 
-    def conversations_deferred(self, since: datetime, now: datetime, limit: int) -> list[int]:
-        """Conversations whose newest messages only the listener answered, since then, nobody having moved on."""
+    def conversations_deferred(self, owner: str, since: datetime, now: datetime, limit: int) -> list[int]:
+        """Claimable conversations whose newest messages, since then, only the listener answered."""
         ...
 
 
@@ -205,12 +205,16 @@ class ConversationRows(Protocol):
         """Take the lease and read what a turn needs; None if somebody else holds it or nothing waits."""
         ...
 
-    def renew(self, owner: str, until: datetime) -> int:
-        """Push out every lease of this owner; how many there were."""
+    def renew(self, owner: str, conversation_ids: Sequence[int], until: datetime) -> None:
+        """Push out the owner's leases on these conversations."""
         ...
 
-    def release(self, conversation_id: int, owner: str, not_before: datetime | None = None) -> None:
-        """Give the lease back; with `not_before` nobody takes it until then (a failed turn's backoff)."""
+    def release(self, conversation_id: int, owner: str) -> None:
+        """Give the lease back: nothing was done and nothing went wrong."""
+        ...
+
+    def postpone(self, conversation_id: int, owner: str, not_before: datetime) -> None:
+        """Give the lease back, for nobody to take before that time: a turn broke."""
         ...
 
     def release_all(self, owner: str) -> None:
@@ -247,6 +251,10 @@ class DeliveryRows(Protocol):
         """Lease the conversation's unsent deliveries; those due now, in order, up to the first that is not."""
         ...
 
+    def renew(self, owner: str, conversation_ids: Sequence[int], until: datetime) -> None:
+        """Push out the owner's leases on these conversations' deliveries."""
+        ...
+
     def mark_sent(self, delivery_id: int, platform_message_id: str | None, now: datetime) -> None: ...
 
     def mark_failed(
@@ -259,8 +267,8 @@ class DeliveryRows(Protocol):
         """The recipient is gone: every unsent delivery becomes a dead letter; how many."""
         ...
 
-    def conversations_due(self, now: datetime, limit: int) -> builtins.list[int]:
-        """Conversations with deliveries that are due and that nobody holds."""
+    def conversations_due(self, owner: str, now: datetime, limit: int) -> builtins.list[int]:
+        """Conversations with deliveries that are due and that `owner` may claim."""
         ...
 
     def list(self, state: DeliveryState, limit: int) -> builtins.list[DeliveryRecord]: ...
@@ -357,7 +365,11 @@ class Measures(Protocol):
     def accepted(self, platform: Platform) -> None: ...
 
     def turn_finished(self, platform: Platform, outcome: str, seconds: float) -> None:
-        """`outcome`: answered, deferred, declined, safety, lease_lost, failed; `seconds` from the first message."""
+        """`outcome`: answered, deferred, declined, safety; `seconds` from the first message."""
+        ...
+
+    def turn_broke(self, reason: str) -> None:
+        """A turn that will be run again. `reason`: lease_lost, not_stored, failed."""
         ...
 
     def model_answered(self, usage: ModelUsage) -> None: ...

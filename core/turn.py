@@ -23,6 +23,7 @@ from core.safety.rules import Risk, assess
 
 log = structlog.get_logger()
 
+CONTENT_FILTER = "content_filter"
 CLAIMS_BEFORE_LISTENER = 4
 """A turn that was begun this often and never finished (it may be what kills us) is not tried again."""
 
@@ -108,7 +109,7 @@ async def answer(
     except ModelUnavailable as error:
         parts.measures.model_failed(error.reason)
         log.warning("model_unavailable", conversation_id=conversation.id, reason=error.reason)
-        if not conversation.pending:
+        if not conversation.pending and error.reason != CONTENT_FILTER:
             raise
         return _listen(parts, prepared, audience, _mood(conversation, error))
 
@@ -129,12 +130,12 @@ async def _ask_model(parts: TurnParts, prepared: Prepared, audience: Audience) -
                     pieces.clear()
                 case Finished(usage):
                     parts.measures.model_answered(usage)
-                    return Draft(turn_id, "".join(pieces).strip(), Source.MODEL, usage, "answered")
+                    return Draft(turn_id, "".join(pieces), Source.MODEL, usage, "answered")
     raise ModelUnavailable("no_end")
 
 
 def _mood(conversation: ClaimedConversation, error: ModelUnavailable) -> ListenerMood:
-    if error.reason == "content_filter":  # this very text will be refused again: promise nothing
+    if error.reason == CONTENT_FILTER:  # this very text will be refused again: promise nothing
         return ListenerMood.DECLINED
     return ListenerMood.STILL_UNAVAILABLE if conversation.deferred else ListenerMood.UNAVAILABLE
 

@@ -37,7 +37,8 @@ from core.typing_sign import show_while
 log = structlog.get_logger()
 
 FAILED_TURN_BACKOFF = timedelta(seconds=5)
-LATE_ANSWER_BACKOFF = timedelta(seconds=30)
+LATE_ANSWER_PAUSE = timedelta(seconds=30)
+"""After a late answer failed again, before any is tried."""
 RESTART_LIMIT = timedelta(seconds=60)
 """A turn whose first message is older is not begun again for new ones: somebody waits."""
 
@@ -56,7 +57,7 @@ class WorkerOptions:
 
 
 class _Watchers:
-    """The live replies of a turn's messages, written to as one."""
+    """Whoever watches one of a turn's messages: their live replies, written to as one."""
 
     def __init__(self, replies: Sequence[LiveReply]) -> None:
         self._replies = replies
@@ -68,7 +69,7 @@ class _Watchers:
             reply.begin(turn_id)
 
     def append(self, text: str) -> None:
-        self.shown = self.shown or bool(self._replies)
+        self.shown = self.shown or any(reply.watchers for reply in self._replies)
         for reply in self._replies:
             reply.append(text)
 
@@ -100,6 +101,7 @@ class Worker:
         self._has_ready = asyncio.Event()
         self._at_work: dict[int, asyncio.Event] = {}
         """Conversations that a task of ours works on, each with its bell for new messages."""
+        self._late_again_at = clock.now()
         self._slots = asyncio.Semaphore(options.turns_at_once)
         self._turns: set[asyncio.Task[None]] = set()
 
@@ -163,20 +165,26 @@ class Worker:
             await asyncio.sleep(self._options.sweep_seconds)
 
     async def _abandoned(self) -> list[int]:
-        now, limit = self._clock.now(), self._options.turns_at_once
-        waiting = await self._store.read(lambda tx: tx.inbox.conversations_waiting(now, limit))
-        if not self._parts.model.available:
+        """Those that wait and are in nobody's hands: neither another process's nor a task's of ours.
+
+        A lease of ours without a task is what a claim or a commit left behind that got no answer.
+        """
+        now, owner = self._clock.now(), self._options.owner
+        limit = self._options.turns_at_once + len(self._at_work)
+        waiting = await self._store.read(lambda tx: tx.inbox.conversations_waiting(owner, now, limit))
+        if not self._parts.model.available or now < self._late_again_at:
             return waiting
         since = now - self._options.late_answer_within
-        late = await self._store.read(lambda tx: tx.inbox.conversations_deferred(since, now, limit))
+        late = await self._store.read(lambda tx: tx.inbox.conversations_deferred(owner, since, now, limit))
         return waiting + late
 
     async def _renew_leases(self) -> None:
+        """Keep the leases of what is really at work: one that nothing works under must expire."""
         while True:
             await asyncio.sleep(self._options.lease.total_seconds() / 3)
             until = self._clock.now() + self._options.lease
             try:
-                await self._store.write(partial(_renew, self._options.owner, until))
+                await self._store.write(partial(_renew, self._options.owner, tuple(self._at_work), until))
             except StoreUnavailable as error:
                 log.warning("leases_not_renewed", reason=str(error))
 
@@ -191,13 +199,17 @@ class Worker:
                 await self._turn(claimed, bell)
         except LeaseLost:
             log.warning("lease_lost", conversation_id=conversation_id)
+            self._parts.measures.turn_broke("lease_lost")
         except StoreUnavailable as error:  # the messages are safe: the sweeper comes back to them
             log.warning("turn_not_stored", conversation_id=conversation_id, reason=str(error))
-        except ModelUnavailable:
-            await self._release(conversation_id, LATE_ANSWER_BACKOFF)
+            self._parts.measures.turn_broke("not_stored")
+        except ModelUnavailable:  # of a late answer: it is still owed, but nothing new may wait for it
+            self._late_again_at = self._clock.now() + LATE_ANSWER_PAUSE
+            await self._release(conversation_id)
         except Exception:  # the task's top
             log.exception("turn_failed", conversation_id=conversation_id)
-            await self._release(conversation_id, FAILED_TURN_BACKOFF)
+            self._parts.measures.turn_broke("failed")
+            await self._postpone(conversation_id)
         finally:
             del self._at_work[conversation_id]
             self._slots.release()
@@ -212,26 +224,28 @@ class Worker:
             )
         )
 
-    async def _release(self, conversation_id: int, backoff: timedelta) -> None:
-        not_before = self._clock.now() + backoff
-        with suppress(StoreUnavailable):  # then it expires
-            await self._store.write(
-                lambda tx: tx.conversations.release(conversation_id, self._options.owner, not_before)
-            )
+    async def _release(self, conversation_id: int) -> None:
+        owner = self._options.owner
+        with suppress(StoreUnavailable):  # then the sweeper finds it
+            await self._store.write(lambda tx: tx.conversations.release(conversation_id, owner))
+
+    async def _postpone(self, conversation_id: int) -> None:
+        owner, not_before = self._options.owner, self._clock.now() + FAILED_TURN_BACKOFF
+        with suppress(StoreUnavailable):  # then the sweeper finds it
+            await self._store.write(lambda tx: tx.conversations.postpone(conversation_id, owner, not_before))
 
     async def _turn(self, claimed: ClaimedConversation, bell: asyncio.Event) -> None:
         """One turn from claim to commit; begun again while more comes and nothing was shown."""
         while True:
             messages = next_turn(claimed.pending) or claimed.deferred
-            watchers = _Watchers(
-                self._live.watched((m.message.platform, m.message.event_id) for m in messages)
-            )
-            draft = await self._attempt(claimed, messages, watchers, bell)
-            if draft is not None:
-                break
-            pending = await self._pending(claimed.id)
-            claimed = replace(claimed, pending=pending)
-        await self._commit(claimed, messages, draft, watchers)
+            events = [(pending.message.platform, pending.message.event_id) for pending in messages]
+            with self._live.answering(events) as replies:
+                watchers = _Watchers(replies)
+                draft = await self._attempt(claimed, messages, watchers, bell)
+                if draft is not None:
+                    await self._commit(claimed, messages, draft, watchers)
+                    break
+            claimed = replace(claimed, pending=await self._pending(claimed.id))
         if len(claimed.pending) > len(messages):
             bell.set()
 
@@ -326,8 +340,8 @@ class Worker:
         )
 
 
-def _renew(owner: str, until: datetime, tx: Transaction) -> int:
-    return tx.conversations.renew(owner, until)
+def _renew(owner: str, conversation_ids: tuple[int, ...], until: datetime, tx: Transaction) -> None:
+    tx.conversations.renew(owner, conversation_ids, until)
 
 
 def _segments(channel: Channel | None, text: str) -> tuple[Segment, ...]:

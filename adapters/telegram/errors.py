@@ -20,13 +20,14 @@ from core.errors import DeliveryFailed, RecipientGone
 
 _GONE = ("chat not found", "user is deactivated", "peer_id_invalid", "user not found")
 UNAUTHORIZED_WAIT = timedelta(minutes=5)
+CONFLICT = "another_poller_or_webhook"
 
 
 def translate(error: TelegramError) -> DeliveryFailed | RecipientGone:
     """What a failed call means for the delivery; see core.telegram.org/bots/api, "Making requests"."""
     match error:
         case RetryAfter():
-            return DeliveryFailed("rate_limited", retry_after=_seconds(error))
+            return DeliveryFailed("rate_limited", retry_after=retry_after(error))
         case Forbidden():
             return RecipientGone("forbidden")
         case BadRequest() if any(word in error.message.lower() for word in _GONE):
@@ -44,7 +45,7 @@ def word_for(error: TelegramError) -> str:
         case InvalidToken():
             return "refused_token"
         case Conflict():
-            return "another_poller_or_webhook"
+            return CONFLICT
         case RetryAfter():
             return "rate_limited"
         case TimedOut():
@@ -56,6 +57,7 @@ def word_for(error: TelegramError) -> str:
     return "telegram_error"
 
 
-def _seconds(error: RetryAfter) -> timedelta:
+def retry_after(error: RetryAfter) -> timedelta:
+    """How long Telegram asked us to wait. The library gives seconds or a timedelta, by its configuration."""
     wait = error.retry_after
     return wait if isinstance(wait, timedelta) else timedelta(seconds=wait)

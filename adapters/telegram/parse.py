@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from telegram import Update
 from telegram.constants import ChatType
 
@@ -10,10 +12,19 @@ from core.text import NotText, clean
 
 ALLOWED_UPDATES = ["message"]
 """Telegram sends only these kinds (Bot API, getUpdates and setWebhook)."""
+UNREADABLE = "unreadable"
 
 
-def parse(update: Update, bot_id: str) -> IncomingMessage | str:
+def parse(update: dict[str, Any], bot_id: str) -> IncomingMessage | str:
     """The message, or a fixed word for why there is none to answer."""
+    try:
+        return _message_of(Update.de_json(update), bot_id)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
+        # Nothing of it may be shown, and no other update may wait behind it.
+        return UNREADABLE
+
+
+def _message_of(update: Update, bot_id: str) -> IncomingMessage | str:
     message = update.message
     if message is None or message.from_user is None:
         return "no_message"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ from typing import Any
 
 import structlog
 from aiohttp import web
-from telegram import Bot, Update
-from telegram.error import InvalidToken, TelegramError
+from telegram import Bot
+from telegram.error import InvalidToken, RetryAfter, TelegramError
 
-from adapters.telegram.errors import word_for
-from adapters.telegram.parse import ALLOWED_UPDATES, parse
+from adapters.telegram.errors import CONFLICT, retry_after, word_for
+from adapters.telegram.parse import ALLOWED_UPDATES, UNREADABLE, parse
 from adapters.telegram.settings import TelegramSettings
-from core.errors import StoreUnavailable
+from core.errors import IdempotencyConflict, StoreUnavailable
 from core.messages import IncomingMessage
 from core.ports import Inbox
 
@@ -36,6 +37,8 @@ FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
 WRONG_TOKEN_WAIT_SECONDS = 300.0
 CHECK_WEBHOOK_SECONDS = 300.0
+GET_UPDATES = "get_Updates"
+"""Sent as getUpdates. The library warns of each name that its Bot has a method for."""
 STARTING, OK = "starting", "ok"
 
 
@@ -58,6 +61,7 @@ class TelegramReceiver:
         """Receive until cancelled. Telegram's troubles are waited out, never raised."""
         wait = FIRST_WAIT_SECONDS
         while True:
+            at_least = 0.0
             try:
                 if self._settings.webhook:
                     await self._keep_webhook()
@@ -65,16 +69,18 @@ class TelegramReceiver:
                     await self._bot.delete_webhook(drop_pending_updates=False)
                     await self._poll(inbox)
             except StoreUnavailable:
-                self._note("store_unavailable")
-            except InvalidToken as error:
-                self._note(word_for(error))
-                wait = WRONG_TOKEN_WAIT_SECONDS
+                trouble = "store_unavailable"
             except TelegramError as error:
-                if self.state.up:
-                    wait = FIRST_WAIT_SECONDS
-                self._note(word_for(error))
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(wait * 2, max(LONGEST_WAIT_SECONDS, wait / 2))
+                trouble = word_for(error)
+                at_least = _asked_to_wait(error)
+            except Exception:  # the task's top: the web page must not go down with this channel
+                log.exception("telegram_receiver_broke")
+                trouble = "internal_error"
+            if self.state.up and trouble != CONFLICT:  # two pollers come up in turns: they must slow down
+                wait = FIRST_WAIT_SECONDS
+            self._note(trouble)
+            await asyncio.sleep(max(at_least, wait * random.uniform(0.5, 1.0)))
+            wait = min(wait * 2, LONGEST_WAIT_SECONDS)
 
     def routes(self, inbox: Inbox) -> list[web.RouteDef]:
         """The webhook's route; none while polling."""
@@ -91,18 +97,20 @@ class TelegramReceiver:
     async def _poll(self, inbox: Inbox) -> None:
         offset: int | None = None
         while True:
-            updates = await self._bot.get_updates(
-                offset=offset,
-                timeout=self._settings.poll_seconds,
-                read_timeout=self._settings.poll_seconds + self._settings.silence_seconds,
-                allowed_updates=ALLOWED_UPDATES,
+            # The first poll comes back at once, so that /health knows whether Telegram answers.
+            seconds = self._settings.poll_seconds if self.state.up else 0
+            # Not get_updates, which throws a whole batch away for one update that the library cannot read.
+            updates: list[dict[str, Any]] = await self._bot.do_api_request(
+                GET_UPDATES,
+                {"offset": offset, "timeout": seconds, "allowed_updates": ALLOWED_UPDATES},
+                read_timeout=seconds + self._settings.silence_seconds,
             )
             self._note(OK)
             if updates:
                 await self._accept_all(updates, inbox)
-                offset = updates[-1].update_id + 1
+                offset = updates[-1]["update_id"] + 1
 
-    async def _accept_all(self, updates: Sequence[Update], inbox: Inbox) -> None:
+    async def _accept_all(self, updates: Sequence[dict[str, Any]], inbox: Inbox) -> None:
         """Store a batch: chats beside each other, each chat in its order. Raises StoreUnavailable."""
         chats: dict[str, list[IncomingMessage]] = {}
         for update in updates:
@@ -112,7 +120,7 @@ class TelegramReceiver:
 
         async def accept(messages: list[IncomingMessage]) -> None:
             for message in messages:
-                await inbox.accept(message)
+                await _store(message, inbox)
 
         results = await asyncio.gather(*map(accept, chats.values()), return_exceptions=True)
         for result in results:
@@ -144,30 +152,35 @@ class TelegramReceiver:
 
     async def _receive(self, request: web.Request, inbox: Inbox) -> web.StreamResponse:
         given = request.headers.get(SECRET_HEADER, "")
-        if not hmac.compare_digest(given.encode(), self._settings.secret.encode()):
+        # aiohttp keeps bytes that are no UTF-8 as lone surrogates.
+        if not hmac.compare_digest(given.encode(errors="surrogateescape"), self._settings.secret.encode()):
             return web.Response(status=401)
         body = await _read(request)
         if body is None:
             return web.Response(status=413)
         try:
-            update = Update.de_json(json.loads(body), self._bot)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError):
+            update = json.loads(body)
+        except (ValueError, RecursionError):
+            update = None
+        if not isinstance(update, dict) or not isinstance(update.get("update_id"), int):
             return web.Response(status=400)
         message = self._parse(update)
         if message is not None:
             try:
-                await inbox.accept(message)
+                await _store(message, inbox)
             except StoreUnavailable:
                 return web.Response(status=503)
         return web.Response()
 
-    def _parse(self, update: Update) -> IncomingMessage | None:
+    def _parse(self, update: dict[str, Any]) -> IncomingMessage | None:
         parsed = parse(update, self._settings.bot_id)
         if isinstance(parsed, IncomingMessage):
             return parsed
         if parsed not in self._unknown and len(self._unknown) < 100:
             self._unknown.add(parsed)
-            log.info("update_not_answered", kind=parsed)
+            log.log(
+                logging.WARNING if parsed == UNREADABLE else logging.INFO, "update_not_answered", kind=parsed
+            )
         return None
 
     def _note(self, detail: str) -> None:
@@ -179,6 +192,24 @@ class TelegramReceiver:
                 log.info("telegram_receiving", mode="webhook" if self._settings.webhook else "polling")
             else:
                 log.warning("telegram_not_receiving", reason=detail)
+
+
+async def _store(message: IncomingMessage, inbox: Inbox) -> None:
+    """Raises StoreUnavailable: Telegram has to hand it over again."""
+    try:
+        await inbox.accept(message)
+    except IdempotencyConflict:  # handing it over again would change nothing, and hold up everybody behind it
+        log.warning("update_known_with_another_text", update_id=message.event_id)
+
+
+def _asked_to_wait(error: TelegramError) -> float:
+    """How long to leave Telegram alone after this, in seconds."""
+    match error:
+        case InvalidToken():
+            return WRONG_TOKEN_WAIT_SECONDS
+        case RetryAfter():
+            return retry_after(error).total_seconds()
+    return 0.0
 
 
 async def _read(request: web.Request) -> bytes | None:

@@ -12,52 +12,65 @@ _PARAGRAPH = re.compile(r"\n\n+")
 _LINE = re.compile(r"\n")
 _SENTENCE = re.compile(r"[。！？!?…]+[”’」』）)\"']*|[.]\s")
 _BLANK = re.compile(r"\s")
-_JOINERS = "\u200d\ufe0f\ufe0e"
+_FLAG_LETTERS = range(0x1F1E6, 0x1F1FF + 1)
+_JOINED_TO_BEFORE = (
+    range(0x200C, 0x200D + 1),  # zero-width joiners
+    range(0xFF9E, 0xFF9F + 1),  # halfwidth voiced marks
+    range(0x1F3FB, 0x1F3FF + 1),  # skin tones
+    range(0xE0020, 0xE007F + 1),  # tags: the flags of England, Scotland, Wales
+    range(0x1160, 0x11FF + 1),  # Hangul vowels and finals
+)
+_HANGUL_INITIALS = range(0x1100, 0x115F + 1)
+_HANGUL = (_HANGUL_INITIALS, range(0xAC00, 0xD7A3 + 1))
 
 
 def render(text: str, limit: int = LIMIT) -> list[str]:
-    """Pieces that join to the text, each within the limit, cut at the best place there is:
+    """Pieces that join to the text, each within the limit (of at least 2), cut at the best place there is:
     after a paragraph, a line, a sentence, a blank, else between two characters as readers see them."""
-    pieces = []
-    while _units(text) > limit:
-        cut = _best_cut(text, _fitting(text, limit))
-        pieces.append(text[:cut])
-        text = text[cut:]
-    return [*pieces, text] if text else pieces
+    pieces, start = [], 0
+    while (end := _end_of_fitting(text, start, limit)) < len(text):
+        cut = _best_cut(text, start, end)
+        pieces.append(text[start:cut])
+        start = cut
+    return [*pieces, text[start:]] if text else pieces
 
 
-def _units(text: str) -> int:
-    return len(text) + sum(character > "\uffff" for character in text)
-
-
-def _fitting(text: str, limit: int) -> int:
-    """How many characters fit."""
+def _end_of_fitting(text: str, start: int, limit: int) -> int:
+    """Where the longest piece from `start` on ends."""
     units = 0
-    for index, character in enumerate(text):
-        units += 2 if character > "\uffff" else 1
+    for index in range(start, min(len(text), start + limit)):
+        units += 2 if text[index] > "\uffff" else 1
         if units > limit:
-            return index
-    return len(text)
+            return max(index, start + 1)
+    return min(len(text), start + limit)
 
 
-def _best_cut(text: str, fitting: int) -> int:
+def _best_cut(text: str, start: int, end: int) -> int:
+    crumb = start + (end - start) // 4
     for boundary in (_PARAGRAPH, _LINE, _SENTENCE, _BLANK):
-        ends = [found.end() for found in boundary.finditer(text, 0, fitting)]
-        if ends and ends[-1] >= fitting // 4:  # not a crumb
-            return ends[-1]
-    cut = fitting
-    while cut > fitting // 2 and _belongs_before(text, cut):
-        cut -= 1
-    return cut if not _belongs_before(text, cut) else fitting
+        for cut in reversed([found.end() for found in boundary.finditer(text, start, end)]):
+            if cut >= crumb and not _inside_character(text, cut):
+                return cut
+    for cut in range(end, start, -1):
+        if not _inside_character(text, cut):
+            return cut
+    return end  # one character as readers see it, longer than a piece
 
 
-def _belongs_before(text: str, index: int) -> bool:
-    """Whether the character at `index` is seen as one with the one before it."""
+def _inside_character(text: str, index: int) -> bool:
+    """Whether readers see what is before and after `index` as one: Unicode's grapheme clusters (UAX 29) without
+    those of Indic conjuncts."""
     here, before = text[index], text[index - 1]
-    return (
-        unicodedata.category(here) in ("Mn", "Me", "Mc")
-        or here in _JOINERS
-        or before == "\u200d"
-        or "\U0001f3fb" <= here <= "\U0001f3ff"
-        or ("\U0001f1e6" <= here <= "\U0001f1ff" and "\U0001f1e6" <= before <= "\U0001f1ff")
-    )
+    if before in "\r\n":
+        return before + here == "\r\n"
+    code = ord(here)
+    if unicodedata.category(here) in ("Mn", "Me", "Mc") or before == "\u200d":
+        return True
+    if code in _FLAG_LETTERS:
+        first = index
+        while first > 0 and ord(text[first - 1]) in _FLAG_LETTERS:
+            first -= 1
+        return (index - first) % 2 == 1
+    if ord(before) in _HANGUL_INITIALS and any(code in hangul for hangul in _HANGUL):
+        return True
+    return any(code in joined for joined in _JOINED_TO_BEFORE)

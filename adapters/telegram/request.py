@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from telegram.error import NetworkError, TimedOut
+from telegram.error import NetworkError, TelegramError, TimedOut
 from telegram.request import BaseRequest, RequestData
 
 CONNECT_SECONDS = 10.0
@@ -14,7 +17,10 @@ CONNECTIONS = 256
 
 
 class AiohttpRequest(BaseRequest):
-    def __init__(self) -> None:
+    """`proxy`: the http proxy on the way to Telegram, if there is one."""
+
+    def __init__(self, proxy: str | None = None) -> None:
+        self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -23,7 +29,9 @@ class AiohttpRequest(BaseRequest):
 
     async def initialize(self) -> None:
         if self._session is None:
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS))
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS), proxy=self._proxy
+            )
 
     async def shutdown(self) -> None:
         if self._session is not None:
@@ -48,13 +56,40 @@ class AiohttpRequest(BaseRequest):
                 method,
                 url,
                 data=_form(request_data),
-                timeout=aiohttp.ClientTimeout(total=seconds + CONNECT_SECONDS, sock_read=seconds),
+                timeout=aiohttp.ClientTimeout(
+                    total=seconds + CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=seconds
+                ),
             ) as response:
                 return response.status, await response.read()
         except TimeoutError as error:
             raise TimedOut from error
         except (aiohttp.ClientError, OSError) as error:
             raise NetworkError(type(error).__name__) from error
+
+    @staticmethod
+    def parse_json_payload(payload: bytes) -> dict[str, Any]:
+        """What Telegram answered. A proxy's page in its place is a TelegramError, whatever it holds."""
+        try:
+            answer = json.loads(payload.decode(errors="replace"))
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict) or not {"result", "error_code"} & answer.keys():
+            raise TelegramError("Invalid server response")
+        return answer
+
+
+def proxy_for(url: str) -> str | None:
+    """The http proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY of the environment name for an address.
+
+    Asked once: the HTTP client would look them up for every request.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host in ("localhost", "127.0.0.1", "::1") or proxy_bypass(host):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
+    return proxy if proxy.startswith(("http://", "https://")) else None
 
 
 def _form(data: RequestData | None) -> aiohttp.FormData | dict[str, str] | None:

@@ -20,6 +20,8 @@ class TelegramSender:
         self._bot = bot
 
     async def send(self, delivery: Delivery) -> str | None:
+        if not delivery.segment.text.strip():
+            return None  # a piece of a text with thousands of blanks: Telegram refuses it, nobody misses it
         try:
             sent = await self._bot.send_message(chat_id=int(delivery.chat_id), text=delivery.segment.text)
         except TelegramError as error:

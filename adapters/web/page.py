@@ -148,6 +148,7 @@ def _render(language: str, name: str, prefix: str) -> str:
         t=words["page"],
         script_texts=words["script"],
         limit=MESSAGE_LIMIT,
+        modules=sorted(path.name for path in (HERE / "static").glob("*.js") if path.name != "chat.js"),
         static=prefix,
     )
 

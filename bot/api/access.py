@@ -24,7 +24,8 @@ REMEMBERED_SECONDS = 5.0
 """How long a revoked key may still work; a turn costs no query for its key."""
 MARK_USED_EVERY = timedelta(minutes=1)
 LOCAL = "local"
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "X-Forwarded-Host")
+_FORWARDED = ("Forwarded", "Via", "X-Real-IP", "CF-Connecting-IP", "True-Client-IP")
+_FORWARDED_PREFIX = "x-forwarded-"
 
 
 def new_key() -> str:
@@ -34,7 +35,7 @@ def new_key() -> str:
 
 def hash_of(key: str) -> bytes:
     """What is stored of a key. A plain hash: nothing can be guessed about 256 random bits."""
-    return hashlib.sha256(key.encode()).digest()
+    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()  # as a header's bytes come
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Access:
                 "From elsewhere than this machine an API key is needed: `xinyu keys create` makes one.",
                 headers=_CHALLENGE,
             )
-        if urlsplit(f"//{request.host}").hostname not in self._rules.hosts:
+        if _host_name(request.headers.get("Host", "")) not in self._rules.hosts:
             raise Problem(403, "Without an API key only local names are served; see ALLOWED_HOSTS.")
         return Caller(LOCAL)
 
@@ -85,13 +86,18 @@ class Access:
         origin = request.headers.get("Origin")
         if origin is None or self.allows_origin(origin):
             return
-        same = urlsplit(origin)
-        if same.scheme in ("http", "https") and same.netloc == request.host:
+        scheme, _, host = origin.partition("://")
+        if scheme in ("http", "https") and host == request.headers.get("Host"):
             return
         raise Problem(403, "This web origin may not use the API; see CORS_ORIGINS.")
 
     def allows_origin(self, origin: str) -> bool:
         return origin in self._rules.origins
+
+    @property
+    def answers_by_origin(self) -> bool:
+        """Whether answers differ between web origins: caches must know."""
+        return bool(self._rules.origins)
 
     async def keep_rate(self, caller: Caller, user_id: str) -> None:
         """Count a request. Raises Problem 429 saying when to come back."""
@@ -125,9 +131,19 @@ class Access:
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
+def _host_name(host: str) -> str | None:
+    """The name in a Host header, without its port; None where that is no host at all."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
 def is_local(request: web.Request) -> bool:
     """Whether the request comes from this machine itself, not through a proxy on it."""
     if any(name in request.headers for name in _FORWARDED):
+        return False
+    if any(name.lower().startswith(_FORWARDED_PREFIX) for name in request.headers):
         return False
     try:
         return ipaddress.ip_address(request.remote or "").is_loopback

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+import structlog
 from aiohttp import web
-from aiohttp.client_exceptions import ClientConnectionResetError
 from pydantic import ValidationError
 
 from adapters.web.stream import event, events_of, place_of
 from bot.api.access import Access, Caller
-from bot.api.problems import FieldProblem, Problem
+from bot.api.problems import FieldProblem, Problem, broken
 from bot.api.schemas import ChatReply, ChatRequest, History, HistoryMessage, StreamRequest, UserQuery, Wire
 from core.dialogue import Dialogue
 from core.errors import IdempotencyConflict, StoreUnavailable
-from core.ids import first_id_at
+from core.ids import first_id_at, moment_of
 from core.messages import IncomingMessage, Platform
 from core.ports import Clock, Outcome, Store
 
@@ -29,6 +29,8 @@ HISTORY_LIMIT = 100
 IDEMPOTENCY_KEY = "Idempotency-Key"
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
+
+log = structlog.get_logger()
 
 WireT = TypeVar("WireT", bound=Wire)
 
@@ -53,7 +55,7 @@ class ChatApi:
             outcome = await self.dialogue.ask(message, self.timeout)
         except (TimeoutError, IdempotencyConflict, StoreUnavailable) as error:
             raise _problem(error, key) from error
-        body = reply_of(outcome).model_dump_json()
+        body = _answered(outcome).model_dump_json()
         return web.Response(text=body, content_type="application/json", headers={IDEMPOTENCY_KEY: key})
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
@@ -72,7 +74,7 @@ class ChatApi:
             }
         )
         events = events_of(
-            self.dialogue.follow(message, place), lambda o: reply_of(o).model_dump(mode="json")
+            self.dialogue.follow(message, place), lambda o: _answered(o).model_dump(mode="json")
         )
         try:
             async with asyncio.timeout(self.timeout):
@@ -81,14 +83,18 @@ class ChatApi:
                 await response.write(first)
                 async for data in events:
                     await response.write(data)
-        except ClientConnectionResetError:
-            return response  # the client went; the turn goes on and waits for it to ask again
+        except ConnectionResetError:
+            raise  # the client went; the turn goes on and waits for it to ask again
         except (TimeoutError, IdempotencyConflict, StoreUnavailable) as error:
             problem = _problem(error, key)
             if not response.prepared:
                 raise problem from error
-            document = problem.document(request[REQUEST_ID])
-            await response.write(event("error", {**document, "retryable": problem.status >= 500}))
+            await response.write(_error_event(problem, request[REQUEST_ID]))
+        except Exception:
+            if not response.prepared:
+                raise
+            log.exception("stream_failed")  # here, for a second answer cannot follow the first
+            await response.write(_error_event(broken(), request[REQUEST_ID]))
         finally:
             await events.aclose()
         await response.write_eof()
@@ -109,7 +115,7 @@ class ChatApi:
                 role=message.role,
                 text=message.text,
                 source=message.source,
-                created_at=message.created_at,
+                created_at=moment_of(message.id),  # what `before` is compared with
             )
             for message in messages[-wanted.limit :]
         ]
@@ -142,11 +148,22 @@ def reply_of(outcome: Outcome) -> ChatReply:
     )
 
 
+def _answered(outcome: Outcome) -> ChatReply:
+    """The reply; the access log's line then names the conversation, as the turn's lines do."""
+    structlog.contextvars.bind_contextvars(conversation_id=outcome.conversation_id)
+    return reply_of(outcome)
+
+
 async def read_json(request: web.Request, model: type[WireT]) -> WireT:
     """The request's body as a model. Raises Problem 400, 413, 415 or 422."""
     if request.content_type != "application/json":
         raise Problem(415, "The body must be JSON, with Content-Type: application/json.")
-    body = await request.read()
+    try:
+        body = await request.read()
+    except web.RequestPayloadError:
+        raise Problem(
+            400, "The body is not encoded as its headers say.", headers={"Connection": "close"}
+        ) from None
     try:
         value = json.loads(body.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -216,6 +233,10 @@ def _idempotency_key(request: web.Request) -> str:
         problem = FieldProblem(IDEMPOTENCY_KEY, "must be 1 to 255 visible ASCII characters")
         raise Problem(422, "Some of it is not as expected.", errors=[problem])
     return key
+
+
+def _error_event(problem: Problem, request_id: str) -> bytes:
+    return event("error", {**problem.document(request_id), "retryable": problem.status >= 500})
 
 
 def _no_constant(name: str) -> float:

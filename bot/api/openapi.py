@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from bot.api.schemas import ProblemDocument
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _REF = "#/components/schemas/{model}"
+_TEXT = {"type": "string"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Operation:
     summary: str
     answer: type[BaseModel] | str
     """A model sent as JSON, or the media type of something else."""
+    events: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    """Of an answer in server-sent events: what each event's data hold."""
     request: type[BaseModel] | None = None
     parameters: tuple[Parameter, ...] = ()
     problems: tuple[int, ...] = ()
@@ -44,7 +47,10 @@ class Operation:
 
 
 def routes(operations: Sequence[Operation]) -> list[web.RouteDef]:
-    return [web.route(op.method, op.path, op.handler) for op in operations]
+    return [
+        web.get(op.path, op.handler) if op.method == "GET" else web.route(op.method, op.path, op.handler)
+        for op in operations  # web.get answers HEAD too, as RFC 9110 (9.1) wants
+    ]
 
 
 def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
@@ -53,6 +59,7 @@ def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
     for op in operations:
         models += [op.request] if op.request else []
         models += [op.answer] if not isinstance(op.answer, str) else []
+        models += op.events.values()
     _, schemas = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(models)], ref_template=_REF
     )
@@ -102,7 +109,8 @@ def _operation(op: Operation) -> dict[str, Any]:
 
 def _responses(op: Operation) -> dict[str, Any]:
     if isinstance(op.answer, str):
-        content: dict[str, Any] = {op.answer: {"schema": {"type": "string"}}}
+        schema = {"oneOf": [_event(*event) for event in op.events.items()]} if op.events else _TEXT
+        content: dict[str, Any] = {op.answer: {"schema": schema}}
     else:
         content = {"application/json": {"schema": _ref(op.answer)}}
     responses: dict[str, Any] = {"200": {"description": "OK", "content": content}}
@@ -112,6 +120,19 @@ def _responses(op: Operation) -> dict[str, Any]:
     for status in op.problems:
         responses[str(status)] = {"description": TITLES[status], "content": problem}
     return responses
+
+
+def _event(name: str, data: type[BaseModel]) -> dict[str, Any]:
+    """A server-sent event. OpenAPI has words for them from 3.2 on; until then tools read `schema` as each event's."""
+    return {
+        "type": "object",
+        "properties": {
+            "event": {"const": name},
+            "id": _TEXT,
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": _ref(data)},
+        },
+        "required": ["event", "data"],
+    }
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:

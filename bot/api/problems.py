@@ -69,3 +69,8 @@ class Problem(Exception):
             headers=self.headers,
             content_type=CONTENT_TYPE,
         )
+
+
+def broken() -> Problem:
+    """For what nobody expected; whoever makes it logs the exception."""
+    return Problem(500, "Something broke here. It was logged under this request's id.")

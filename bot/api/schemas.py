@@ -75,6 +75,14 @@ class ChatReply(Wire):
     deferred: bool = Field(description="A real answer follows in the history when the model is back.")
 
 
+class Delta(Wire):
+    """Text of the answer: yours becomes `yours[:offset] + text`, counted in code points."""
+
+    turn_id: str = Field(description="Another one than before: the answer begins again.")
+    offset: int
+    text: str
+
+
 class HistoryMessage(Wire):
     message_id: str
     role: Role
@@ -124,3 +132,9 @@ class ProblemDocument(Wire):
     detail: str
     instance: str
     errors: list[FieldError] | None = None
+
+
+class StreamProblem(ProblemDocument):
+    """RFC 9457, where the answer had begun."""
+
+    retryable: bool = Field(description="Whether the same request with the same key may get the answer.")

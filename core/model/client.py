@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import ModelUnavailable
 from core.model.events import Finished, ModelEvent, ModelUsage, PromptMessage, TextDelta
 from core.model.prices import Price
-from core.model.thinking import ThinkingStripper
+from core.model.shown_text import ShownText
 from core.model.tokens import estimate_tokens
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class _Answer:
         self.text = ""
         self.usage: dict[str, Any] | None = None
         self._finish_reason: str | None = None
-        self._stripper = ThinkingStripper()
+        self._shown = ShownText()
 
     def take(self, chunk: dict[str, Any]) -> str:
         """The new text in a chunk, if there is any."""
@@ -187,14 +187,14 @@ class _Answer:
         content = (choices[0].get("delta") or {}).get("content")
         if not isinstance(content, str):
             return ""
-        return self._see(self._stripper.feed(content))
+        return self._see(self._shown.feed(content))
 
     def end(self) -> str:
         """Text that was held back. Raises ModelUnavailable unless the answer is whole and says something."""
-        rest = self._see(self._stripper.end())
+        rest = self._see(self._shown.end())
         if self._finish_reason == "content_filter":
             raise ModelUnavailable("content_filter")
-        if not self.text.strip():
+        if not self.text:
             raise ModelUnavailable("empty")
         if self._finish_reason is None:
             raise ModelUnavailable("cut_off")

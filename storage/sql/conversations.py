@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 
@@ -13,7 +14,7 @@ from storage.keys import KeyRing
 from storage.sql.history import HISTORY, open_message
 from storage.sql.inbox import InboxState, SqlInbox
 from storage.sql.models import ChatMessageRow, Conversation, DeliveryRow
-from storage.sql.types import Utc
+from storage.sql.types import Utc, batched_ids
 
 
 class SqlConversations:
@@ -54,15 +55,18 @@ class SqlConversations:
             window=self._newest(conversation_id, None, window),
         )
 
-    def renew(self, owner: str, until: datetime) -> int:
-        renewed = 0
-        for table in (Conversation, DeliveryRow):
-            renewed += self._connection.execute(
-                update(table).where(table.lease_owner == owner).values(lease_until=until)
-            ).rowcount
-        return renewed
+    def renew(self, owner: str, conversation_ids: Sequence[int], until: datetime) -> None:
+        for some in batched_ids(conversation_ids):
+            self._connection.execute(_RENEW, {"conversations": some, "me": owner, "until": until})
 
-    def release(self, conversation_id: int, owner: str, not_before: datetime | None = None) -> None:
+    def release(self, conversation_id: int, owner: str) -> None:
+        self._connection.execute(
+            update(Conversation)
+            .where(Conversation.id == conversation_id, Conversation.lease_owner == owner)
+            .values(lease_owner=None, lease_until=None, attempts=0)
+        )
+
+    def postpone(self, conversation_id: int, owner: str, not_before: datetime) -> None:
         self._connection.execute(
             update(Conversation)
             .where(Conversation.id == conversation_id, Conversation.lease_owner == owner)
@@ -143,6 +147,14 @@ def _claim() -> Update:
 
 
 _CLAIM = _claim()
+_RENEW = (
+    update(Conversation)
+    .where(
+        Conversation.id.in_(bindparam("conversations", expanding=True)),
+        Conversation.lease_owner == bindparam("me"),
+    )
+    .values(lease_until=bindparam("until", type_=Utc()))
+)
 _NEWEST = (
     HISTORY.where(ChatMessageRow.conversation_id == bindparam("conversation"))
     .order_by(ChatMessageRow.id.desc())

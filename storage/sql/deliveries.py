@@ -12,7 +12,7 @@ from core.messages import ConversationKind, Delivery, DeliveryState, Platform, S
 from core.ports import DeliveryRecord
 from storage.keys import KeyRing
 from storage.sql.models import Conversation, DeliveryRow, User
-from storage.sql.types import AnyRow, Exact, Utc
+from storage.sql.types import AnyRow, Exact, Utc, batched_ids
 
 
 class SqlDeliveries:
@@ -37,6 +37,10 @@ class SqlDeliveries:
         if unsent and not due:
             self._connection.execute(_RELEASE, {"conversation": conversation_id, "me": owner})
         return due
+
+    def renew(self, owner: str, conversation_ids: Sequence[int], until: datetime) -> None:
+        for some in batched_ids(conversation_ids):
+            self._connection.execute(_RENEW, {"conversations": some, "me": owner, "until": until})
 
     def mark_sent(self, delivery_id: int, platform_message_id: str | None, now: datetime) -> None:
         self._connection.execute(
@@ -75,14 +79,18 @@ class SqlDeliveries:
             )
         ).rowcount
 
-    def conversations_due(self, now: datetime, limit: int) -> builtins.list[int]:
+    def conversations_due(self, owner: str, now: datetime, limit: int) -> builtins.list[int]:
         return list(
             self._connection.execute(
                 select(DeliveryRow.conversation_id)
                 .where(
                     DeliveryRow.state == DeliveryState.PENDING,
                     DeliveryRow.next_attempt_at <= now,
-                    or_(DeliveryRow.lease_until.is_(None), DeliveryRow.lease_until < now),
+                    or_(
+                        DeliveryRow.lease_until.is_(None),
+                        DeliveryRow.lease_until < now,
+                        DeliveryRow.lease_owner == owner,
+                    ),
                 )
                 .group_by(DeliveryRow.conversation_id)
                 .order_by(func.min(DeliveryRow.next_attempt_at))
@@ -158,6 +166,15 @@ _RELEASE = (
     update(DeliveryRow)
     .where(_OF_CONVERSATION, DeliveryRow.lease_owner == bindparam("me"))
     .values(lease_owner=None, lease_until=None)
+)
+_RENEW = (
+    update(DeliveryRow)
+    .where(
+        DeliveryRow.conversation_id.in_(bindparam("conversations", expanding=True)),
+        DeliveryRow.state == DeliveryState.PENDING,
+        DeliveryRow.lease_owner == bindparam("me"),
+    )
+    .values(lease_until=bindparam("until", type_=Utc()))
 )
 _UNSENT = (
     select(

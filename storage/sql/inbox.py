@@ -79,14 +79,14 @@ class SqlInbox:
             deferred=row.state == InboxState.DEFERRED,
         )
 
-    def conversations_waiting(self, now: datetime, limit: int) -> list[int]:
-        return self._unleased_with(InboxState.PENDING, now, limit)
+    def conversations_waiting(self, owner: str, now: datetime, limit: int) -> list[int]:
+        return list(self._connection.execute(_claimable(InboxState.PENDING, owner, now, limit)).scalars())
 
-    def conversations_deferred(self, since: datetime, now: datetime, limit: int) -> list[int]:
+    def conversations_deferred(self, owner: str, since: datetime, now: datetime, limit: int) -> list[int]:
         newer = InboxMessage.__table__.alias()
         return list(
             self._connection.execute(
-                _unleased(InboxState.DEFERRED, now, limit).where(
+                _claimable(InboxState.DEFERRED, owner, now, limit).where(
                     InboxMessage.received_at >= since,
                     ~exists().where(
                         newer.c.conversation_id == InboxMessage.conversation_id,
@@ -95,9 +95,6 @@ class SqlInbox:
                 )
             ).scalars()
         )
-
-    def _unleased_with(self, state: InboxState, now: datetime, limit: int) -> list[int]:
-        return list(self._connection.execute(_unleased(state, now, limit)).scalars())
 
     def _find_or_add_conversations(
         self, messages: Sequence[IncomingMessage], now: datetime
@@ -198,13 +195,17 @@ _STORED_EVENTS = select(
 ).where(tuple_(InboxMessage.platform, InboxMessage.event_id).in_(bindparam("events", expanding=True)))
 
 
-def _unleased(state: InboxState, now: datetime, limit: int) -> Any:
+def _claimable(state: InboxState, owner: str, now: datetime, limit: int) -> Any:
     return (
         select(InboxMessage.conversation_id)
         .join(Conversation, Conversation.id == InboxMessage.conversation_id)
         .where(
             InboxMessage.state == state,
-            or_(Conversation.lease_until.is_(None), Conversation.lease_until < now),
+            or_(
+                Conversation.lease_until.is_(None),
+                Conversation.lease_until < now,
+                Conversation.lease_owner == owner,
+            ),
         )
         .group_by(InboxMessage.conversation_id)
         .order_by(func.min(InboxMessage.id))

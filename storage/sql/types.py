@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -79,5 +80,15 @@ Sealed = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 
 Fixed = LargeBinary().with_variant(mysql.VARBINARY(128), "mysql", "mariadb")
 """Short bytes: wrapped keys, hashes."""
+
+MANY_IDS = 1000
+"""Values in one IN list: far below the limits of both databases, and of a plan's size."""
+
+
+def batched_ids(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The ids in lists short enough for one statement; none for none."""
+    for start in range(0, len(ids), MANY_IDS):
+        yield ids[start : start + MANY_IDS]
+
 
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"

@@ -53,10 +53,7 @@ export const place = {
   write: (value) => session.set(PLACE, JSON.stringify(value)),
 };
 
-/**
- * Messages without their answer: {key, text, at, after, seen, failed}. One storage key each, so that two
- * tabs never overwrite each other's; `seen` is how much of the answer the page had when it was left.
- */
+/** Messages without their answer: {key, text, at, after, failed}. A storage key each: tabs never overwrite each other's. */
 export const waiting = {
   all: () =>
     local
@@ -64,18 +61,17 @@ export const waiting = {
       .filter((key) => key.startsWith(WAITING))
       .map((key) => parsed(local.get(key)))
       .filter((record) => record?.key && typeof record.text === "string")
-      .sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0)),
-  has: (key) => local.get(WAITING + key) !== null,
+      .sort((a, b) => (a.at < b.at ? -1 : Number(a.at > b.at))),
   keep: (record) => local.set(WAITING + record.key, JSON.stringify(record)),
   drop: (key) => local.remove(WAITING + key),
 };
 
-/** What other tabs of this browser do: `sent(record)`, `settled(key)`. */
+/** Another tab of this browser began to wait for an answer (`sent`), or no longer does (`settled(key)`). */
 export function onOtherTabs({ sent, settled }) {
   window.addEventListener("storage", ({ key, newValue }) => {
     if (!key?.startsWith(WAITING)) return;
     if (newValue === null) settled(key.slice(WAITING.length));
-    else if (parsed(newValue)?.key) sent(parsed(newValue));
+    else sent();
   });
 }
 

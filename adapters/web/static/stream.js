@@ -15,11 +15,9 @@ export class Refused extends Error {
 
 /** Text under construction. Offsets count code points, a JavaScript string counts UTF-16 units. */
 export class Draft {
-  constructor(turn = null, text = "") {
-    this.turn = turn;
-    this.text = text;
-    this.length = codePoints(text);
-  }
+  turn = null;
+  text = "";
+  length = 0;
 
   apply({ turn_id: turn, offset, text }) {
     if (turn !== this.turn) [this.turn, this.text, this.length] = [turn, "", 0];
@@ -93,6 +91,7 @@ export async function ask({ key, text, user, draft, signal, onDelta }) {
   const silence = new AbortController();
   let timer = setTimeout(() => silence.abort(), SILENCE_MS);
   const stop = () => silence.abort();
+  let reply = null;
   signal.addEventListener("abort", stop);
   try {
     const response = await fetch("/chat/stream", {
@@ -109,7 +108,7 @@ export async function ask({ key, text, user, draft, signal, onDelta }) {
     if (!response.ok) throw refusal(response);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     const parser = new EventParser();
-    for (;;) {
+    while (reply === null) {
       const { done, value } = await reader.read();
       if (done) throw new Refused(0, true); // cut before the end
       clearTimeout(timer);
@@ -119,19 +118,20 @@ export async function ask({ key, text, user, draft, signal, onDelta }) {
           draft.apply(JSON.parse(data));
           onDelta();
         } else if (name === "done") {
-          return JSON.parse(data);
+          reply = JSON.parse(data);
         } else if (name === "error") {
           const problem = JSON.parse(data);
           throw new Refused(problem.status ?? 0, problem.retryable !== false);
         }
       }
     }
+    return reply;
   } catch (error) {
     throw error instanceof Refused ? error : new Refused(0, true); // the network, or nonsense on it
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", stop);
-    silence.abort();
+    if (reply === null) silence.abort();
   }
 }
 
