@@ -24,8 +24,11 @@ from core.safety.rules import Risk, assess
 log = structlog.get_logger()
 
 CONTENT_FILTER = "content_filter"
-CLAIMS_BEFORE_LISTENER = 4
-"""A turn that was begun this often and never finished (it may be what kills us) is not tried again."""
+CLAIMS_BEFORE_LISTENER = 10
+"""A turn that was begun this often and never finished (it may be what kills us) is not tried again.
+
+Not fewer: whoever else was being answered when the process died counts as begun, too.
+"""
 
 
 class Audience(Protocol):

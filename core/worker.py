@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 
 from core.burst import BurstRule, begin_at, next_turn
-from core.errors import LeaseLost, ModelUnavailable, StoreUnavailable
+from core.errors import RESTING, LeaseLost, ModelUnavailable, StoreUnavailable
 from core.ids import new_id
 from core.live import LiveReplies, LiveReply
 from core.messages import ChatMessage, Role, Segment
@@ -203,8 +203,11 @@ class Worker:
         except StoreUnavailable as error:  # the messages are safe: the sweeper comes back to them
             log.warning("turn_not_stored", conversation_id=conversation_id, reason=str(error))
             self._parts.measures.turn_broke("not_stored")
-        except ModelUnavailable:  # of a late answer: it is still owed, but nothing new may wait for it
-            self._late_again_at = self._clock.now() + LATE_ANSWER_PAUSE
+        except (
+            ModelUnavailable
+        ) as error:  # of a late answer: it is still owed, but nothing new may wait for it
+            if error.reason != RESTING:
+                self._late_again_at = self._clock.now() + LATE_ANSWER_PAUSE
             await self._release(conversation_id)
         except Exception:  # the task's top
             log.exception("turn_failed", conversation_id=conversation_id)

@@ -69,6 +69,10 @@ class Breaker:
 
     def failed(self, *, at_once: bool = False, rest_seconds: float | None = None) -> None:
         """`at_once`: one such failure is enough (a refused key); `rest_seconds`: what the endpoint asked for."""
+        if self.state is BreakerState.OPEN:  # one of many that were under way when it opened
+            assert self._rests_until is not None
+            self._rests_until = max(self._rests_until, self._clock() + (rest_seconds or 0.0))
+            return
         self._failures += 1
         if not (self._probing or at_once or rest_seconds or self._failures >= self._rule.failures):
             return

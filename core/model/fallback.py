@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import structlog
 
-from core.errors import ModelUnavailable
+from core.errors import RESTING, ModelUnavailable
 from core.model.breaker import Breaker
 from core.model.client import ModelClient
 from core.model.events import Finished, ModelEvent, PromptMessage, Restarted, TextDelta
@@ -70,7 +70,7 @@ class FallbackModel:
             await candidate.client.close()
 
     async def stream(self, prompt: Sequence[PromptMessage]) -> AsyncGenerator[ModelEvent, None]:
-        last = ModelUnavailable("not_configured" if not self._candidates else "resting")
+        last = ModelUnavailable("not_configured" if not self._candidates else RESTING)
         give_up_at = asyncio.get_running_loop().time() + self._rule.total_seconds
         shown = False
         for candidate in self._candidates:

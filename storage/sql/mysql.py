@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -34,25 +35,20 @@ class MysqlStore:
 
     def __init__(self, url: str, keys: KeyRing) -> None:
         self._keys = keys
-        self._engine: AsyncEngine = create_async_engine(
-            url,
-            isolation_level="READ COMMITTED",
-            pool_size=CONNECTIONS,
-            max_overflow=0,
-            pool_timeout=ANSWER_SECONDS,
-            pool_recycle=1800,
-            connect_args={"connect_timeout": CONNECT_SECONDS, "charset": "utf8mb4"},
-        )
-        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._writing = _engine(url, "READ COMMITTED")
+        # Connections of their own: to switch one to and fro costs more than a read itself, and where the server
+        # goes away in between, the driver's own error comes out.
+        self._reading = _engine(url, "AUTOCOMMIT")
 
     async def write(self, unit: Callable[[SqlTransaction], T]) -> T:
-        return await self._run(self._engine, unit)
+        return await self._run(self._writing, unit)
 
     async def read(self, unit: Callable[[SqlTransaction], T]) -> T:
         return await self._run(self._reading, unit)
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        await self._writing.dispose()
+        await self._reading.dispose()
 
     async def _run(self, engine: AsyncEngine, unit: Callable[[SqlTransaction], T]) -> T:
         def on(connection: Connection) -> T:
@@ -69,6 +65,19 @@ class MysqlStore:
                     raise translate(error) from error
             await asyncio.sleep(random.uniform(0, 0.02 * 2**tried))
         raise AssertionError("the last try returns or raises")
+
+
+def _engine(url: str, isolation_level: IsolationLevel) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        isolation_level=isolation_level,
+        skip_autocommit_rollback=True,
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=ANSWER_SECONDS,
+        pool_recycle=1800,
+        connect_args={"connect_timeout": CONNECT_SECONDS, "charset": "utf8mb4"},
+    )
 
 
 def _passing(error: SQLAlchemyError) -> bool:

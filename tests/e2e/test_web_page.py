@@ -441,11 +441,11 @@ async def test_it_is_readable_everywhere(site: Site, model: PacedModel, look: st
         model.say(theirs, None)
         await chat.say(mine)
         await expect(chat.replies.last).to_have_text(theirs)
+    await chat.shoot(look)
     model.say("W" * 200, None)
     await chat.say("https://example.org/" + "a" * 200)
     await expect(chat.replies.last).to_have_text("W" * 200)
     await chat.fits()
-    await chat.shoot(look)
     found = await Axe().run(chat.page)
     assert not found.violations_count, found.generate_report()
 

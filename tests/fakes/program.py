@@ -51,27 +51,32 @@ class Program:
 
     async def start(self, *, wait: bool = True) -> None:
         self.starts += 1
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._process = await self._spawn(*self.arguments)
+        if wait:
+            await self.wait_until_live()
+
+    async def command(self, *arguments: str) -> int:
+        """Run another of its commands, as `db upgrade`; the exit code."""
+        process = await self._spawn(*arguments)
+        async with asyncio.timeout(START_SECONDS):
+            return await process.wait()
+
+    async def _spawn(self, *arguments: str) -> asyncio.subprocess.Process:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        ours = {
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PORT": str(self.port),
+            "RATE_LIMIT_PER_MINUTE": "1000000",
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
         with self.output.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "bot",
-                *self.arguments,
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "bot", *arguments),
                 cwd=self.folder,
-                env={
-                    **kept,
-                    "PYTHONPATH": str(Path(__file__).parents[2]),
-                    "PORT": str(self.port),
-                    "RATE_LIMIT_PER_MINUTE": "1000000",
-                    **self.settings,
-                },
+                env={**kept, **ours, **self.settings},
                 stdout=output,
                 stderr=output,
             )
-        if wait:
-            await self.wait_until_live()
 
     async def wait_until_live(self) -> None:
         """Wait until it answers. Raises RuntimeError with its output if it ends instead."""

@@ -99,6 +99,8 @@ class FakeTelegramApi:
     fronts: dict[str, str] = field(default_factory=dict)
     webhook_retry_seconds: float = 0.02
     """Before a webhook that failed is tried again; doubled up to fifty times as long."""
+    way_back_seconds: float = 0.0
+    """How long the answer to a message that was sent is on its way: what a crash then hits is sent again."""
     sent: list[SentMessage] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
     """How often each method was called, and `method:status` was answered."""
@@ -318,6 +320,8 @@ class FakeTelegramApi:
             self._swallow -= 1
             assert isinstance(request.transport, asyncio.Transport)
             request.transport.abort()
+        if method == "sendmessage":
+            await asyncio.sleep(self.way_back_seconds)
         return web.json_response(answer, status=status)
 
     async def _answer(self, request: web.Request, token: str, method: str) -> Any:

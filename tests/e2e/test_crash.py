@@ -1,0 +1,180 @@
+"""kill -9, at random moments, of the program, of the database server and of the model server.
+
+The moments are drawn anew each time; a failure prints them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import random
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.conftest import start_or_skip
+from tests.e2e.crowd import ECHO, Crowd, disturb
+from tests.fakes.model_server import KEY, MODEL, FakeModelServer
+from tests.fakes.program import Program
+from tests.fakes.telegram_api import TOKEN, FakeTelegramApi
+from tests.services import MariaDb
+
+pytestmark = pytest.mark.xdist_group("crash")  # one at a time: each keeps the machine busy
+
+
+@pytest_asyncio.fixture
+async def model() -> AsyncIterator[FakeModelServer]:
+    async with FakeModelServer(latency=0.05) as model:
+        yield model
+
+
+@pytest_asyncio.fixture
+async def telegram() -> AsyncIterator[FakeTelegramApi]:
+    async with FakeTelegramApi() as telegram:
+        yield telegram
+
+
+@pytest.fixture
+def program(tmp_path: Path, model: FakeModelServer, telegram: FakeTelegramApi) -> Program:
+    settings = {
+        "LLM_API_KEY": KEY,
+        "LLM_BASE_URL": model.base_url,
+        "DEFAULT_MODEL": MODEL,
+        "TELEGRAM_BOT_TOKEN": TOKEN,
+        "TELEGRAM_API_BASE_URL": telegram.base_url,
+        "BURST_QUIET_SECONDS": "0.1",
+        "BURST_MAX_SECONDS": "0.5",
+    }
+    return Program(tmp_path, settings)
+
+
+def moments(count: int, shortest: float, longest: float) -> list[float]:
+    drawn = [round(random.uniform(shortest, longest), 3) for _ in range(count)]
+    print(f"killed after {drawn} s")
+    return drawn
+
+
+async def talk_while(crowd: Crowd, disturbance: asyncio.Task[None]) -> None:
+    """Everybody talks; whatever is killed is up again at the end."""
+    await crowd.talk()
+    await disturbance
+
+
+@pytest.fixture
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDb]:
+    """A database server to be killed."""
+    server = MariaDb(tmp_path_factory.mktemp("mariadb"))
+    start_or_skip(server)
+    yield server
+    server.remove()
+
+
+async def start_on_mariadb(program: Program, database: MariaDb) -> None:
+    program.settings["DATABASE_URL"] = await asyncio.to_thread(database.fresh_database)
+    program.settings["ENCRYPTION_KEY"] = base64.b64encode(os.urandom(32)).decode()
+    assert await program.command("db", "upgrade") == 0
+    await program.start()
+
+
+async def test_killing_the_program_loses_nothing(program: Program, telegram: FakeTelegramApi) -> None:
+    telegram.way_back_seconds = 0.02
+    crowd = Crowd(program, telegram, on_web=150, in_telegram=150)
+    await program.start()
+    killing = asyncio.create_task(disturb(crowd, moments(8, 0.05, 1.5), program.kill, program.start))
+    await talk_while(crowd, killing)
+    await check(crowd)
+    assert await program.stop() == 0
+    assert_nothing_is_owed(program)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_killing_the_program_forty_times_loses_nothing(
+    program: Program, telegram: FakeTelegramApi
+) -> None:
+    telegram.way_back_seconds = 0.05
+    crowd = Crowd(program, telegram, on_web=200, in_telegram=200, messages=8, patience=500)
+    await program.start()
+    killing = asyncio.create_task(disturb(crowd, moments(40, 0.05, 2.0), program.kill, program.start))
+    await talk_while(crowd, killing)
+    await check(crowd)
+    assert await program.stop() == 0
+    assert_nothing_is_owed(program)
+
+
+async def test_killing_the_database_server_loses_and_doubles_nothing(
+    program: Program, telegram: FakeTelegramApi, database: MariaDb
+) -> None:
+    await start_on_mariadb(program, database)
+    crowd = Crowd(program, telegram, on_web=100, in_telegram=100)
+
+    async def kill() -> None:
+        await asyncio.to_thread(database.kill)
+
+    async def start() -> None:
+        await asyncio.to_thread(database.start)
+
+    killing = asyncio.create_task(disturb(crowd, moments(4, 0.3, 2.0), kill, start))
+    await talk_while(crowd, killing)
+    await check(crowd)
+    assert crowd.doubled() == 0, "the program lived: it knows what it sent"
+
+
+async def test_killing_both_at_once_loses_nothing(
+    program: Program, telegram: FakeTelegramApi, database: MariaDb
+) -> None:
+    await start_on_mariadb(program, database)
+    telegram.way_back_seconds = 0.02
+    crowd = Crowd(program, telegram, on_web=60, in_telegram=60)
+
+    async def kill() -> None:
+        await asyncio.gather(program.kill(), asyncio.to_thread(database.kill))
+
+    async def start() -> None:
+        await asyncio.to_thread(database.start)
+        await program.start()
+
+    killing = asyncio.create_task(disturb(crowd, moments(4, 0.2, 1.5), kill, start))
+    await talk_while(crowd, killing)
+    await check(crowd)
+
+
+async def test_a_killed_model_server_is_answered_for_and_then_answers_itself(
+    program: Program, telegram: FakeTelegramApi, model: FakeModelServer
+) -> None:
+    await program.start()
+    crowd = Crowd(program, telegram, on_web=0, in_telegram=40, messages=1)
+    await model.stop()
+    for number in range(crowd.in_telegram):
+        telegram.user_says(number + 1, crowd.texts("tg", number)[0])
+    await telegram.wait_for_sent(crowd.in_telegram, 60)  # the listener
+    assert not any(message.text.startswith(ECHO) for message in telegram.sent)
+    await model.start()
+    await telegram.wait_for_sent(2 * crowd.in_telegram, 60)  # the model, late
+    for number in range(crowd.in_telegram):
+        listener, late = telegram.sent_to(number + 1)
+        assert not listener.startswith(ECHO)
+        assert crowd.texts("tg", number)[0] in late
+    assert await program.stop() == 0
+    assert_nothing_is_owed(program)
+
+
+async def check(crowd: Crowd) -> None:
+    crowd.check_telegram()
+    await crowd.check_web()
+    assert crowd.telegram is not None
+    print(f"replies doubled in the window: {crowd.doubled()} of {len(crowd.telegram.sent)}")
+
+
+def assert_nothing_is_owed(program: Program) -> None:
+    with sqlite3.connect(program.folder / "data" / "xinyu.db") as database:
+        for owed in (
+            "inbox where state != 'done'",
+            "deliveries where state != 'sent'",
+            "conversations where lease_owner is not null",
+        ):
+            assert database.execute(f"select count(*) from {owed}").fetchone() == (0,), owed
