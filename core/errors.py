@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-
 RESTING = "resting"
 """The reason of a ModelUnavailable for which no endpoint was asked: their breakers are open."""
 
