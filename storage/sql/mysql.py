@@ -72,6 +72,7 @@ def _engine(url: str, isolation_level: IsolationLevel) -> AsyncEngine:
         url,
         isolation_level=isolation_level,
         skip_autocommit_rollback=True,
+        pool_reset_on_return=None,  # each unit ends with a COMMIT or ROLLBACK of its own
         pool_size=CONNECTIONS,
         max_overflow=0,
         pool_timeout=ANSWER_SECONDS,

@@ -1,0 +1,194 @@
+"""`make bench`: measure, and print the table of docs/benchmarks.md. `python -m tests.bench NAME …` measures some."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from tests.bench.load import Load, memory, put, running
+from tests.fakes.telegram_api import TOKEN, FakeTelegramApi
+from tests.services import MariaDb
+
+WARM = Load(people=4, messages=25)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value beside what was asked for."""
+
+    what: str
+    measured: str
+    asked: str
+    kept: bool
+
+
+Measurement = Callable[[Path], Awaitable[list[Figure]]]
+
+
+def at_most(what: str, value: float, limit: float, unit: str) -> Figure:
+    return Figure(what, f"{value:.1f} {unit}", f"≤ {limit:g} {unit}", value <= limit)
+
+
+def at_least(what: str, value: float, limit: float, unit: str) -> Figure:
+    return Figure(what, f"{value:.0f} {unit}", f"≥ {limit:g} {unit}", value >= limit)
+
+
+async def one_user(folder: Path, store: str = "SQLite", **settings: str) -> list[Figure]:
+    async with running(folder, 0, **settings) as program:
+        await put(program, WARM)
+        cost = await put(program, Load(people=1, messages=1000), "alone")
+    return [
+        at_most(f"one user, {store}: added latency p50", cost.percentile_ms(50), 10, "ms"),
+        at_most(f"one user, {store}: added latency p99", cost.percentile_ms(99), 40, "ms"),
+        at_most(f"one user, {store}: CPU a turn", cost.cpu_ms, 8, "ms"),
+    ]
+
+
+async def two_hundred(folder: Path) -> list[Figure]:
+    async with running(folder, 1.0) as program:
+        await put(program, Load(people=200, messages=1), "warm")
+        cost = await put(program, Load(people=200, messages=5), "crowd")
+        last = await put(program, Load(people=200, messages=1), "last")
+    return [
+        at_most("200 at once on a 1 s model: CPU a turn", cost.cpu_ms, 6, "ms"),
+        at_most("200 at once on a 1 s model: the last answered after", last.last, 2.5, "s"),
+    ]
+
+
+async def throughput(folder: Path, store: str = "SQLite", **settings: str) -> list[Figure]:
+    async with running(folder, 0, **settings) as program:
+        await put(program, WARM)
+        cost = await put(program, Load(people=50, messages=60), "many")
+    return [
+        at_least(f"50 users, {store}: turns a second", cost.turns_a_second, 150, "/s"),
+        Figure(f"50 users, {store}: CPU a turn", f"{cost.cpu_ms:.1f} ms", "", True),
+        Figure(f"50 users, {store}: p99", f"{cost.percentile_ms(99):.0f} ms", "", True),
+    ]
+
+
+async def mariadb_one_user(folder: Path) -> list[Figure]:
+    with mariadb(folder) as url:
+        return await one_user(folder, "MariaDB", DATABASE_URL=url)
+
+
+async def mariadb_throughput(folder: Path) -> list[Figure]:
+    with mariadb(folder) as url:
+        return await throughput(folder, "MariaDB", DATABASE_URL=url)
+
+
+async def waiting(folder: Path) -> list[Figure]:
+    async with running(folder, 5.0) as program:
+        load = asyncio.create_task(put(program, Load(people=2000, messages=1)))
+        most = 0.0
+        while not load.done():
+            most = max(most, memory(program))
+            await asyncio.sleep(0.05)  # a look now and then
+        cost = load.result()
+    return [
+        at_most("2 000 waiting on a 5 s model: memory", most, 250, "MiB"),
+        Figure("2 000 waiting on a 5 s model: the last answered after", f"{cost.last:.1f} s", "", True),
+    ]
+
+
+async def idle(folder: Path) -> list[Figure]:
+    async with running(folder / "alone", 0) as program:
+        await put(program, Load(people=1, messages=1))
+        alone = memory(program)
+    async with FakeTelegramApi() as telegram:
+        settings = {"TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_API_BASE_URL": telegram.base_url}
+        async with running(folder / "telegram", 0, **settings) as program:
+            telegram.user_says(7, "你好")
+            await telegram.wait_for_sent(1)
+            with_telegram = memory(program)
+    return [
+        at_most("idle, after a first answer: memory", alone, 120, "MiB"),
+        at_most("idle with Telegram, after a first answer: memory", with_telegram, 150, "MiB"),
+    ]
+
+
+async def start(folder: Path) -> list[Figure]:
+    async with running(folder, 0) as program:
+        await put(program, Load(people=1, messages=1))
+        await program.stop()
+        seconds = []
+        for number in range(5):
+            began = time.perf_counter()
+            await program.start()
+            await put(program, Load(people=1, messages=1), f"first-{number}")
+            seconds.append(time.perf_counter() - began)
+            await program.stop()
+    return [at_most("first answer after `xinyu run`, slowest of 5", max(seconds), 2.5, "s")]
+
+
+async def growth(folder: Path) -> list[Figure]:
+    """The second half of 20 000 turns against the first."""
+    held = []
+    async with running(folder, 0) as program:
+        for number in range(20):
+            await put(program, Load(people=50, messages=20), f"day-{number}")
+            held.append(memory(program))
+    grown = max(held[10:]) - max(held[5:10])
+    curve = " ".join(f"{value:.0f}" for value in held)
+    return [
+        at_most("20 000 turns: memory gained in the second half", grown, 5, "MiB"),
+        Figure("20 000 turns: memory after each 1 000, MiB", curve, "", True),
+    ]
+
+
+@contextmanager
+def mariadb(folder: Path) -> Iterator[str]:
+    server = MariaDb(folder / "mariadb")
+    server.start()
+    try:
+        yield server.fresh_database()
+    finally:
+        server.remove()
+
+
+MEASUREMENTS: dict[str, Measurement] = {
+    "one_user": one_user,
+    "two_hundred": two_hundred,
+    "throughput": throughput,
+    "mariadb_one_user": mariadb_one_user,
+    "mariadb_throughput": mariadb_throughput,
+    "waiting": waiting,
+    "idle": idle,
+    "start": start,
+    "growth": growth,
+}
+
+
+def machine() -> str:
+    """What this was measured on."""
+    memory_gib = psutil.virtual_memory().total / 1024**3
+    return (
+        f"{psutil.cpu_count()} cores, {memory_gib:.0f} GiB, {platform.system()}, "
+        f"Python {platform.python_version()}, aiohttp {aiohttp.__version__}; program, model server, "
+        f"database and the people who talk share the cores"
+    )
+
+
+async def main(names: list[str]) -> int:
+    print(f"{machine()}\n\n| what | measured | asked | |\n|---|---|---|---|", flush=True)
+    fell_short = 0
+    for name in names or list(MEASUREMENTS):
+        with tempfile.TemporaryDirectory(prefix="xinyu-bench-") as folder:
+            for figure in await MEASUREMENTS[name](Path(folder)):
+                mark = "" if not figure.asked else "kept" if figure.kept else "**fell short**"
+                fell_short += not figure.kept
+                print(f"| {figure.what} | {figure.measured} | {figure.asked} | {mark} |", flush=True)
+    return 1 if fell_short else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(sys.argv[1:])))
