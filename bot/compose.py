@@ -69,6 +69,7 @@ def key_ring(settings: Settings) -> KeyRing:
 @asynccontextmanager
 async def opened_store(settings: Settings) -> AsyncIterator[SqlStore]:
     """The database alone, for commands. Raises ConfigError, StoreUnavailable."""
+    _make_data_folder(settings)
     store = await open_store(settings.store_url, key_ring(settings))
     try:
         yield store
@@ -89,6 +90,7 @@ async def composed(
     `sweeps`: look for work that nobody woke us for. `turns`: whether this process answers at all.
     """
     async with AsyncExitStack() as stack:
+        _make_data_folder(settings)
         presence = stack.enter_context(Presence(settings.data_dir / "run"))
         store = await stack.enter_async_context(opened_store(settings))
         await _take_over(store, presence)
@@ -134,23 +136,38 @@ async def composed(
         )
 
 
-def make_model(settings: Settings) -> FallbackModel:
-    """The default model and its fallbacks; none where neither a key nor an endpoint of one's own is set."""
+def _make_data_folder(settings: Settings) -> None:
+    """What people said lies there: it is nobody else's to read, sealed or not."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def model_endpoints(settings: Settings) -> list[ModelEndpoint]:
+    """DEFAULT_MODEL and FALLBACK_MODELS; none where neither a key nor an endpoint of one's own is set."""
     if settings.llm_api_key is None and urlsplit(settings.llm_base_url).hostname == _DEFAULT_HOST:
-        return FallbackModel([])
+        return []
     key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else ""
+    endpoints = []
+    for entry in (settings.default_model, *settings.fallback_models):
+        name, _, base_url = entry.partition("@")
+        endpoints.append(ModelEndpoint(base_url or settings.llm_base_url, key, name))
+    return endpoints
+
+
+def make_model(settings: Settings) -> FallbackModel:
+    """The default model and its fallbacks, each behind its breaker."""
     prices = load_prices(settings.prices_file or DEFAULT_PRICES)
     limits = ModelLimits(
         first_token_seconds=settings.model_first_token_seconds,
         stall_seconds=settings.model_stall_seconds,
         connections=settings.max_model_calls,
     )
-    candidates = []
-    for entry in (settings.default_model, *settings.fallback_models):
-        name, _, base_url = entry.partition("@")
-        endpoint = ModelEndpoint(base_url or settings.llm_base_url, key, name)
-        candidates.append(Candidate(ModelClient(endpoint, limits, prices), Breaker()))
-    return FallbackModel(candidates, RetryRule(calls_at_once=settings.max_model_calls))
+    return FallbackModel(
+        [
+            Candidate(ModelClient(endpoint, limits, prices), Breaker())
+            for endpoint in model_endpoints(settings)
+        ],
+        RetryRule(calls_at_once=settings.max_model_calls),
+    )
 
 
 def make_wakeups(settings: Settings, consumer: str) -> Wakeups:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 
 from core.ports import ConversationSettings, Pending
+from core.safety.rules import Risk, assess
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,12 @@ class BurstRule:
 
 
 def next_turn(pending: Sequence[Pending]) -> tuple[Pending, ...]:
-    """The messages that are answered together: one that stands alone, or all up to the next such."""
+    """The messages that are answered together: one that stands alone, or all up to the next such.
+
+    Where one of them says that its writer is in danger, all of them: nobody waits for an answer before that one.
+    """
+    if any(assess(waiting.message.text) is Risk.HIGH for waiting in pending):
+        return tuple(pending)
     if pending and pending[0].message.alone:
         return (pending[0],)
     return tuple(takewhile(lambda waiting: not waiting.message.alone, pending))

@@ -45,7 +45,8 @@ class LiveReply:
         self.watchers = 0
         self.answered_by = 0
         """How many watch, and how many turns write: while there is either, it is kept."""
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Future[None] | None = None
+        """Made when somebody waits."""
 
     @property
     def begun(self) -> bool:
@@ -75,11 +76,15 @@ class LiveReply:
         return None
 
     async def changed(self) -> None:
-        await self._changed.wait()
+        """Wait for whatever comes next."""
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.wait((self._changed,))
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set_result(None)
 
 
 class LiveReplies:

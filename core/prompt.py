@@ -8,6 +8,7 @@ the window of the conversation, last what was just said.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import dropwhile
 
 from core.language import Language, language_of
 from core.messages import ChatMessage, Role, Source
@@ -56,7 +57,8 @@ def _newest_within(messages: Sequence[ChatMessage], budget_tokens: int) -> list[
             break
         role = PromptRole.USER if message.role is Role.USER else PromptRole.ASSISTANT
         kept.append(PromptMessage(role, message.text))
-    return kept[::-1]
+    # The person speaks first: the chat templates of Mistral and Gemma refuse anything else.
+    return list(dropwhile(lambda message: message.role is PromptRole.ASSISTANT, reversed(kept)))
 
 
 def _alternating(messages: Sequence[PromptMessage]) -> list[PromptMessage]:

@@ -33,7 +33,9 @@ def clean(text: str) -> str:
         category = unicodedata.category(character)
         if (category in ("Cc", "Cs") and character not in _KEPT_CONTROLS) or character in _DIRECTIONS:
             continue
-        marks = marks + 1 if category in ("Mn", "Me") else 0
+        # A spacing mark with a combining class may change places with the others when controls between them go.
+        is_mark = category in ("Mn", "Me") or unicodedata.combining(character) != 0
+        marks = marks + 1 if is_mark else 0
         if marks <= COMBINING_LIMIT:
             kept.append(character)
     return unicodedata.normalize("NFC", "".join(kept)).strip()

@@ -31,6 +31,7 @@ from core.ports import (
     TurnResult,
     Wakeups,
 )
+from core.safety.rules import Risk, assess
 from core.turn import Draft, TurnParts, answer, prepare
 from core.typing_sign import show_while
 
@@ -54,6 +55,22 @@ class WorkerOptions:
     window_messages: int = 40
     sweeps: bool = True
     """Off in the terminal's own process, which answers only what was said there."""
+
+
+class _Bell:
+    """Rings for a conversation's new messages while a turn is at work: a future, where an Event needs a task."""
+
+    rang: asyncio.Future[None]
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def ring(self) -> None:
+        if not self.rang.done():
+            self.rang.set_result(None)
+
+    def clear(self) -> None:
+        self.rang = asyncio.get_running_loop().create_future()
 
 
 class _Watchers:
@@ -99,7 +116,7 @@ class Worker:
         self._ready: dict[int, None] = {}
         """Conversations to look at, first come first served: a busy one queues behind the others after each turn."""
         self._has_ready = asyncio.Event()
-        self._at_work: dict[int, asyncio.Event] = {}
+        self._at_work: dict[int, _Bell] = {}
         """Conversations that a task of ours works on, each with its bell for new messages."""
         self._late_again_at = clock.now()
         self._slots = asyncio.Semaphore(options.turns_at_once)
@@ -130,7 +147,7 @@ class Worker:
         """Something may have come for this conversation."""
         bell = self._at_work.get(conversation_id)
         if bell is not None:
-            bell.set()
+            bell.ring()
         else:
             self._ready[conversation_id] = None
             self._has_ready.set()
@@ -149,7 +166,7 @@ class Worker:
                 continue
             conversation_id = next(iter(self._ready))
             del self._ready[conversation_id]
-            self._at_work[conversation_id] = asyncio.Event()
+            self._at_work[conversation_id] = _Bell()
             turn = asyncio.create_task(self._work(conversation_id), name="turn")
             self._turns.add(turn)
             turn.add_done_callback(self._turns.discard)
@@ -216,7 +233,7 @@ class Worker:
         finally:
             del self._at_work[conversation_id]
             self._slots.release()
-            if bell.is_set():
+            if bell.rang.done():
                 self.look_at(conversation_id)
 
     async def _claim(self, conversation_id: int) -> ClaimedConversation | None:
@@ -237,7 +254,7 @@ class Worker:
         with suppress(StoreUnavailable):  # then the sweeper finds it
             await self._store.write(lambda tx: tx.conversations.postpone(conversation_id, owner, not_before))
 
-    async def _turn(self, claimed: ClaimedConversation, bell: asyncio.Event) -> None:
+    async def _turn(self, claimed: ClaimedConversation, bell: _Bell) -> None:
         """One turn from claim to commit; begun again while more comes and nothing was shown."""
         while True:
             messages = next_turn(claimed.pending) or claimed.deferred
@@ -250,40 +267,44 @@ class Worker:
                     break
             claimed = replace(claimed, pending=await self._pending(claimed.id))
         if len(claimed.pending) > len(messages):
-            bell.set()
+            bell.ring()
 
     async def _attempt(
         self,
         claimed: ClaimedConversation,
         messages: tuple[Pending, ...],
         watchers: _Watchers,
-        bell: asyncio.Event,
+        bell: _Bell,
     ) -> Draft | None:
         """The answer, or None if a message came in time to be part of it."""
         answering = asyncio.create_task(self._answer(claimed, messages, watchers), name="answer")
         try:
             while True:
-                ringing = asyncio.create_task(bell.wait(), name="bell")
-                try:
-                    await asyncio.wait({answering, ringing}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    ringing.cancel()
+                await asyncio.wait((answering, bell.rang), return_when=asyncio.FIRST_COMPLETED)
                 if answering.done():
                     return answering.result()
                 bell.clear()
-                if await self._belongs_to_turn(claimed.id, messages, watchers):
+                if await self._begins_again(claimed, messages, watchers):
                     return None
         finally:
             answering.cancel()
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({answering})
 
-    async def _belongs_to_turn(
-        self, conversation_id: int, messages: tuple[Pending, ...], watchers: _Watchers
+    async def _begins_again(
+        self, claimed: ClaimedConversation, messages: tuple[Pending, ...], watchers: _Watchers
     ) -> bool:
+        """Whether what came meanwhile belongs to this turn, or may not wait for its end."""
+        due = next_turn(await self._pending(claimed.id))
+        answered_now = (
+            len(messages) if claimed.pending else 0
+        )  # else it is a late answer: anything new goes first
+        if len(due) <= answered_now:
+            return False
+        if any(assess(waiting.message.text) is Risk.HIGH for waiting in due[answered_now:]):
+            return True
         age = self._clock.now() - messages[0].received_at
-        pending = next_turn(await self._pending(conversation_id))
-        return len(pending) > len(messages) and not watchers.shown and age <= RESTART_LIMIT
+        return not claimed.pending or (not watchers.shown and age <= RESTART_LIMIT)
 
     async def _answer(
         self, claimed: ClaimedConversation, messages: tuple[Pending, ...], watchers: _Watchers

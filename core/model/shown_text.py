@@ -6,7 +6,7 @@ import re
 
 from core.model.thinking import ThinkingStripper
 
-_NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters but tab and newline; halves of surrogate pairs, which cannot be written as UTF-8."""
 
 

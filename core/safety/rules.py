@@ -24,9 +24,12 @@ class Risk(StrEnum):
 
 
 _WANT = "(?:想|要|打算|准备|决定|只想|好想|真想|就想)"
+_END = "(?:自杀|轻生|去死(?!党)|寻死|了结自己|结束(?:自己的?)?(?:生命|一切)|自我了断|跳楼(?![机价])|跳河|上吊|割腕)"
 _PLAIN_STATEMENTS = (
-    rf"我.{{0,6}}{_WANT}.{{0,4}}(?:自杀|轻生|去死(?!党)|寻死|了结自己|结束(?:自己的?)?(?:生命|一切)|自我了断)",
-    rf"(?:^|[，。！？,.!?\s]){_WANT}(?:自杀|轻生|去死|结束(?:自己的?)?生命|了结自己)",
+    rf"我.{{0,6}}{_WANT}.{{0,4}}{_END}",
+    rf"(?:^|[，。！？,.!?\s]){_WANT}{_END}",
+    # Followed by a person or a pet name it means to miss somebody: 想死你了.
+    r"(?<![不没])想死(?!了?[你您妳他她它我咱俺这那党妈爸哥姐弟妹爷奶老宝亲大])",
     r"(?:不想|不愿意?)(?:再)?活(?:下去|着)?了",
     r"活(?:不下去|够)了",
     r"我?(?:写好|写了|留了)遗书",
@@ -43,20 +46,34 @@ _PLAIN_STATEMENTS = (
     r"\bi(?:'ve| have)? (?:took|taken|swallowed) (?:a lot of|all (?:the|my)|too many) (?:pills|meds|sleeping pills)\b",
 )
 _DANGER = re.compile("|".join(_PLAIN_STATEMENTS), re.IGNORECASE)
-_QUESTION_ABOUT_OTHERS = re.compile(r"(?:他|她|朋友|同学|电影|小说|新闻|主角)[^，。！？,.!?]{0,12}$")
+_ABOUT_OTHERS = re.compile(r"(?:他|她|朋友|同学|电影|小说|新闻|主角)[^我，。！？,.!?\s]{0,12}\Z")
+_TRADITIONAL = str.maketrans(
+    "殺輕遺書結農藥樓橋臺傷殘準備決寫剛經從夠斷束還沒說媽爺寶親這",
+    "杀轻遗书结农药楼桥台伤残准备决写刚经从够断束还没说妈爷宝亲这",
+)
+"""The characters of the statements above as Taiwan and Hong Kong write them."""
 
 
 def assess(text: str) -> Risk:
     """The risk that a message states in so many words."""
     plain = _fold(text)
-    for found in _DANGER.finditer(plain):
-        if not _QUESTION_ABOUT_OTHERS.search(plain[: found.start()]):
-            return Risk.HIGH
-    return Risk.NONE
+    return Risk.HIGH if _states_danger(plain) or _states_danger(_joined(plain)) else Risk.NONE
+
+
+def _states_danger(text: str) -> bool:
+    """Whether some statement is there that its writer makes of themselves."""
+    return any(
+        "我" in found.group() or not _ABOUT_OTHERS.search(text[: found.start()][-20:])
+        for found in _DANGER.finditer(text)
+    )
 
 
 def _fold(text: str) -> str:
-    """The text without what writing plays with: width, letter case, blanks between Han characters, zero widths."""
-    folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
-    visible = "".join(character for character in folded if unicodedata.category(character) != "Cf")
-    return re.sub(r"(?<=[\u4e00-\u9fff])[\s.·、*_-]+(?=[\u4e00-\u9fff])", "", visible)
+    """The text without what writing plays with: width, letter case, traditional characters, zero widths."""
+    folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'").translate(_TRADITIONAL)
+    return "".join(character for character in folded if unicodedata.category(character) != "Cf")
+
+
+def _joined(text: str) -> str:
+    """Without what stands between Han characters. Both ways are looked at: a blank may also end a statement."""
+    return re.sub(r"(?<=[\u4e00-\u9fff])[\s.·、*_-]+(?=[\u4e00-\u9fff])", "", text)

@@ -95,6 +95,8 @@ class FakeModelServer:
     default: Behaviour = field(default_factory=Echo)
     port: int = 0
     requests: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=10_000))
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of the latest request."""
     disconnects: int = 0
     answering: int = 0
     most_answering: int = 0
@@ -155,6 +157,7 @@ class FakeModelServer:
         problem = _problem(body)
         if problem:
             return _error(400, problem)
+        self.headers = dict(request.headers)
         async with self.asked:
             self.requests.append(body)
             self.asked.notify_all()

@@ -97,6 +97,26 @@ async def test_thinking_is_not_shown(
     assert text_of(await events_of(make_client())) == "我在听。"
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1e"])
+async def test_only_a_line_feed_ends_an_event(
+    server: FakeModelServer, make_client: Callable[..., ModelClient], odd: str
+) -> None:
+    """What Unicode calls a line break may stand in JSON as it is; control characters are escaped there."""
+    server.behave(Answer(f"我在{odd}听。", pieces=1))
+    assert text_of(await events_of(make_client())) == f"我在{odd if odd in _SHOWN else ''}听。"
+
+
+_SHOWN = "\u2028\u2029"
+
+
+async def test_what_a_model_server_says_of_us_is_only_what_it_must(
+    server: FakeModelServer, make_client: Callable[..., ModelClient]
+) -> None:
+    await events_of(make_client())
+    told = {name.lower() for name in server.headers}
+    assert {name for name in told if name.startswith("x-stainless")} <= {"x-stainless-raw-response"}
+
+
 FAULTS: list[tuple[Behaviour, str]] = [
     (HtmlPage(), "not_a_stream"),
     (EmptyStream(), "empty"),
