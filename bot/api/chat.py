@@ -28,6 +28,7 @@ from core.ports import Clock, Outcome, Store
 HISTORY_LIMIT = 100
 IDEMPOTENCY_KEY = "Idempotency-Key"
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:]{8}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})")
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 
 log = structlog.get_logger()
@@ -209,9 +210,11 @@ def _history_query(request: web.Request) -> _HistoryQuery:
     before = None
     if "before" in query:
         try:
+            if not _RFC_3339.fullmatch(query["before"]):  # fromisoformat reads more than that
+                raise ValueError
             moment = datetime.fromisoformat(query["before"])
             # One millisecond on: messages of the same moment come again rather than not at all.
-            before = first_id_at(moment) + (1 << 22) if moment.tzinfo else None
+            before = first_id_at(moment) + (1 << 22)
         except (ValueError, OverflowError, OSError):
             before = None
         if before is None or not 0 <= before < 2**63:
