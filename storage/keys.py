@@ -11,6 +11,7 @@ import base64
 import binascii
 import os
 import secrets
+import tempfile
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -109,8 +110,8 @@ def load_or_create_key(path: Path) -> bytes:
     path.parent.mkdir(parents=True, exist_ok=True)
     key = secrets.token_bytes(KEY_BYTES)
     # Written whole beside its place and linked in: a crash leaves no half key, and of two first runs one wins.
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # with mode 600
+    draft = Path(name)
     with os.fdopen(descriptor, "wb") as file:
         file.write(base64.b64encode(key) + b"\n")
         file.flush()

@@ -54,6 +54,9 @@ class RedisWakeups:
     AGAIN_SECONDS = 1.0
 
     def __init__(self, redis: Redis, consumer: str) -> None:
+        # The timeouts are ours, around whole calls. redis-py's own (5 s on a socket since its 8.0) would break off
+        # each idle read, and its wait_for around a write swallows a cancellation (CPython issue 86296).
+        redis.connection_pool.connection_kwargs["socket_timeout"] = None
         self._redis = redis
         self._consumer = consumer
         self._read: list[int] = []

@@ -199,10 +199,11 @@ class MariaDb:
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 "--innodb-log-file-size=8M",
+                f"--tmpdir={self.folder}",  # in one folder, installations at once take each other's files
             ),
             cwd=self.folder,
             capture_output=True,
-            env={**os.environ, "PATH": SEARCH_PATH},
+            env={**os.environ, "PATH": SEARCH_PATH, "TMPDIR": str(self.folder)},
             timeout=START_SECONDS,
         )
         if done.returncode != 0:

@@ -28,7 +28,9 @@ from core.ports import Clock, Outcome, Store
 HISTORY_LIMIT = 100
 IDEMPOTENCY_KEY = "Idempotency-Key"
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
-_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:]{8}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})")
+_RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:]{8}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 
 log = structlog.get_logger()

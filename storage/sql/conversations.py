@@ -96,13 +96,15 @@ class SqlConversations:
         ).scalar()
         if conversation_id is None:
             return ()
-        written = self._newest(conversation_id, before, limit)
-        waiting = [
-            _as_history(pending)
-            for pending in self._inbox.pending(conversation_id)
+        # What waits is read first: a turn that is committed between the two moves it into the other.
+        waiting = self._inbox.pending(conversation_id)
+        seen = {
+            pending.inbox_id: _as_history(pending)
+            for pending in waiting
             if before is None or pending.inbox_id < before
-        ]
-        return tuple(sorted((*written, *waiting), key=lambda message: message.id)[-limit:])
+        }
+        seen.update((written.id, written) for written in self._newest(conversation_id, before, limit))
+        return tuple(sorted(seen.values(), key=lambda message: message.id)[-limit:])
 
     def update_settings(self, conversation_id: int, settings: ConversationSettings) -> None:
         chosen = {name: value for name, value in asdict(settings).items() if value is not None}

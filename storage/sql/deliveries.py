@@ -80,9 +80,11 @@ class SqlDeliveries:
         ).rowcount
 
     def conversations_due(self, owner: str, now: datetime, limit: int) -> builtins.list[int]:
+        # The sum keeps SQLite from walking through all deliveries ever in the order of their conversations.
+        conversation = (DeliveryRow.conversation_id + 0).label("conversation")
         return list(
             self._connection.execute(
-                select(DeliveryRow.conversation_id)
+                select(conversation)
                 .where(
                     DeliveryRow.state == DeliveryState.PENDING,
                     DeliveryRow.next_attempt_at <= now,
@@ -92,7 +94,7 @@ class SqlDeliveries:
                         DeliveryRow.lease_owner == owner,
                     ),
                 )
-                .group_by(DeliveryRow.conversation_id)
+                .group_by(conversation)
                 .order_by(func.min(DeliveryRow.next_attempt_at))
                 .limit(limit)
             ).scalars()

@@ -15,7 +15,6 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    tuple_,
 )
 
 from core.ids import new_id
@@ -26,7 +25,7 @@ from storage.sql import people
 from storage.sql.history import HISTORY_COLUMNS, open_message
 from storage.sql.insert import insert_new
 from storage.sql.models import ChatMessageRow, Conversation, InboxMessage, User
-from storage.sql.types import AnyRow
+from storage.sql.types import AnyRow, by_platform
 
 
 class InboxState(StrEnum):
@@ -120,12 +119,22 @@ class SqlInbox:
         return known
 
     def _conversations_at(self, places: Iterable[people.Account]) -> dict[people.Account, int]:
-        rows = self._connection.execute(_CONVERSATIONS_AT, {"places": list(places)})
-        return {(Platform(platform), chat_id): id_ for platform, chat_id, id_ in rows}
+        return {
+            (platform, chat_id): id_
+            for platform, chats in by_platform(places).items()
+            for chat_id, id_ in self._connection.execute(
+                _CONVERSATIONS_AT, {"platform": platform, "chats": chats}
+            )
+        }
 
-    def _stored(self, events: list[tuple[Platform, str]]) -> dict[tuple[str, str], tuple[int, int]]:
-        rows = self._connection.execute(_STORED_EVENTS, {"events": events})
-        return {(row.platform, row.event_id): (row.id, row.conversation_id) for row in rows}
+    def _stored(self, events: list[tuple[Platform, str]]) -> dict[tuple[Platform, str], tuple[int, int]]:
+        return {
+            (platform, event_id): (inbox_id, conversation_id)
+            for platform, ids in by_platform(events).items()
+            for event_id, inbox_id, conversation_id in self._connection.execute(
+                _STORED_EVENTS, {"platform": platform, "events": ids}
+            )
+        }
 
     def _row(
         self,
@@ -187,12 +196,14 @@ _OUTCOME = (
     .join(User, User.id == ChatMessageRow.user_id)
     .where(InboxMessage.id == bindparam("inbox"), ChatMessageRow.role == Role.ASSISTANT)
 )
-_CONVERSATIONS_AT = select(Conversation.platform, Conversation.chat_id, Conversation.id).where(
-    tuple_(Conversation.platform, Conversation.chat_id).in_(bindparam("places", expanding=True))
+_CONVERSATIONS_AT = select(Conversation.chat_id, Conversation.id).where(
+    Conversation.platform == bindparam("platform"),
+    Conversation.chat_id.in_(bindparam("chats", expanding=True)),
 )
-_STORED_EVENTS = select(
-    InboxMessage.platform, InboxMessage.event_id, InboxMessage.id, InboxMessage.conversation_id
-).where(tuple_(InboxMessage.platform, InboxMessage.event_id).in_(bindparam("events", expanding=True)))
+_STORED_EVENTS = select(InboxMessage.event_id, InboxMessage.id, InboxMessage.conversation_id).where(
+    InboxMessage.platform == bindparam("platform"),
+    InboxMessage.event_id.in_(bindparam("events", expanding=True)),
+)
 
 
 def _claimable(state: InboxState, owner: str, now: datetime, limit: int) -> Any:

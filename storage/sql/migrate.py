@@ -8,19 +8,35 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 from sqlalchemy import Engine, create_engine, make_url
 
+from core.errors import ConfigError
+
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK_SECONDS = 60
+"""How long to wait for another process that migrates the same database."""
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the schema up to a revision. Blocking."""
+    """Bring the schema up to a revision. Of several processes at once one does it and the others wait. Blocking.
+
+    Raises ConfigError if the database is of a revision that this program does not know.
+    """
+    refuse_unknown(current(url))
     command.upgrade(_config(url), revision)
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Take the schema back to a revision (`base`: nothing is left). Blocking."""
-    command.downgrade(_config(url), revision)
+    """Take the schema back to a revision (`base`: nothing is left). Blocking.
+
+    Raises ConfigError if the database is of a revision that this program does not know, or `revision` is.
+    """
+    refuse_unknown(current(url))
+    try:
+        command.downgrade(_config(url), revision)
+    except CommandError as error:
+        raise ConfigError(f"revision {revision}: {error}") from None
 
 
 def current(url: str) -> str | None:
@@ -31,6 +47,16 @@ def current(url: str) -> str | None:
             return MigrationContext.configure(connection).get_current_revision()
     finally:
         engine.dispose()
+
+
+def refuse_unknown(revision: str | None) -> None:
+    """Raises ConfigError if this program has no migration of that name."""
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    if revision is not None and all(script.revision != revision for script in scripts.walk_revisions()):
+        raise ConfigError(
+            f"the database is at revision {revision}, which this program does not know: a newer version "
+            "upgraded it. Install that version again, or restore the backup of before the upgrade"
+        )
 
 
 def newest() -> str | None:
@@ -44,7 +70,7 @@ def blocking_engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        return create_engine(parsed.set(drivername="sqlite"))
+        return create_engine(parsed.set(drivername="sqlite"), connect_args={"timeout": LOCK_SECONDS})
     return create_engine(parsed.set(drivername="mysql+pymysql"), connect_args={"connect_timeout": 10})
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TypeAlias
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from core.errors import ConfigError, StoreUnavailable
 from storage.keys import KeyRing
 from storage.sql import migrate
+from storage.sql.errors import translate
 from storage.sql.mysql import MysqlStore
 from storage.sql.sqlite import SqliteStore
 
@@ -20,17 +23,11 @@ async def open_store(url: str, keys: KeyRing) -> SqlStore:
     Raises ConfigError for a schema of another revision, KeyMismatch when rows exist that the key
     does not open, StoreUnavailable when the database does not answer.
     """
-    if url.startswith("sqlite"):
-        await asyncio.to_thread(migrate.upgrade, url)
-        store: SqlStore = SqliteStore(url, keys)
-    else:
-        current, newest = await asyncio.to_thread(lambda: (migrate.current(url), migrate.newest()))
-        if current != newest:
-            raise ConfigError(
-                f"the database is at revision {current or 'none'}, this program needs {newest}: "
-                "run `xinyu db upgrade`"
-            )
-        store = MysqlStore(url, keys)
+    try:
+        await asyncio.to_thread(_make_current if url.startswith("sqlite") else _check_current, url)
+    except SQLAlchemyError as error:
+        raise translate(error) from error
+    store: SqlStore = SqliteStore(url, keys) if url.startswith("sqlite") else MysqlStore(url, keys)
     try:
         data_key = await store.read(lambda tx: tx.any_data_key())
         if data_key is not None:
@@ -39,3 +36,17 @@ async def open_store(url: str, keys: KeyRing) -> SqlStore:
         await store.close()
         raise
     return store
+
+
+def _make_current(url: str) -> None:
+    migrate.upgrade(url)
+
+
+def _check_current(url: str) -> None:
+    current, newest = migrate.current(url), migrate.newest()
+    migrate.refuse_unknown(current)
+    if current != newest:
+        raise ConfigError(
+            f"the database is at revision {current or 'none'}, this program needs {newest}: "
+            "run `xinyu db upgrade`"
+        )

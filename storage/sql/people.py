@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from core.ids import new_id
 from core.messages import IncomingMessage, Platform
 from storage.keys import KeyRing
 from storage.sql.insert import insert_new
 from storage.sql.models import Identity, User
+from storage.sql.types import by_platform
 
 Account = tuple[Platform, str]
 
@@ -42,8 +43,11 @@ def find_or_add(
 
 
 def _users_of(connection: Connection, accounts: Iterable[Account]) -> dict[Account, tuple[int, bytes]]:
-    rows = connection.execute(_USERS_OF, {"accounts": list(accounts)})
-    return {(Platform(platform), name): (user_id, key) for platform, name, user_id, key in rows}
+    return {
+        (platform, name): (user_id, key)
+        for platform, names in by_platform(accounts).items()
+        for name, user_id, key in connection.execute(_USERS_OF, {"platform": platform, "names": names})
+    }
 
 
 def _add(
@@ -78,7 +82,10 @@ def _add(
 
 _DATA_KEYS = select(User.id, User.data_key).where(User.id.in_(bindparam("users", expanding=True)))
 _USERS_OF = (
-    select(Identity.platform, Identity.platform_user_id, User.id, User.data_key)
+    select(Identity.platform_user_id, User.id, User.data_key)
     .join(User, User.id == Identity.user_id)
-    .where(tuple_(Identity.platform, Identity.platform_user_id).in_(bindparam("accounts", expanding=True)))
+    .where(
+        Identity.platform == bindparam("platform"),
+        Identity.platform_user_id.in_(bindparam("names", expanding=True)),
+    )
 )

@@ -7,7 +7,9 @@ Measured on this schema, a Core statement costs 0.02 ms of CPU on a plain connec
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -66,9 +68,9 @@ def sqlite_engine(url: str, *, begin: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, record: object) -> None:
         connection.isolation_level = None  # SQLAlchemy's own BEGIN below, not the driver's
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}").close()
+        _use_wal(connection)
         for pragma in (
-            f"busy_timeout = {BUSY_SECONDS * 1000}",
-            "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",
             "secure_delete = ON",  # what a person erased is overwritten, not only unlinked
@@ -80,6 +82,19 @@ def sqlite_engine(url: str, *, begin: str) -> Engine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """The first to open a new file changes its mode; SQLite does not wait by itself for whoever reads meanwhile."""
+    give_up_at = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").close()
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() >= give_up_at:
+                raise
+            time.sleep(0.01)
 
 
 class SqliteStore:
@@ -160,12 +175,23 @@ class SqliteStore:
                 for job in jobs:
                     scope = connection.begin_nested() if len(jobs) > 1 else nullcontext()
                     job.run(transaction, scope)
+                    if job.error is not None and not _in_transaction(connection):
+                        raise StoreUnavailable("the transaction was rolled back")
                 if len(jobs) == 1 and jobs[0].error is not None:
                     connection.rollback()
-        except SQLAlchemyError as error:
-            failure = translate(error)
+        except (SQLAlchemyError, StoreUnavailable) as error:
+            failure = translate(error) if isinstance(error, SQLAlchemyError) else error
             for job in jobs:
                 job.error = job.error or failure
+
+
+def _in_transaction(connection: Connection) -> bool:
+    """Whether it still goes on: a full disk or a failing one may end it, with all that it had written.
+
+    The next savepoint would then begin one of its own, and the commit find nothing amiss.
+    """
+    driver: Any = connection.connection.driver_connection
+    return bool(driver.in_transaction)
 
 
 def _settle_all(jobs: list[_Job]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -16,6 +16,8 @@ from sqlalchemy import (
     TypeDecorator,
 )
 from sqlalchemy.dialects import mysql
+
+from core.messages import Platform
 
 MYSQL_NAMES = frozenset({"mysql", "mariadb"})
 
@@ -89,6 +91,17 @@ def batched_ids(ids: Sequence[int]) -> Iterator[Sequence[int]]:
     """The ids in lists short enough for one statement; none for none."""
     for start in range(0, len(ids), MANY_IDS):
         yield ids[start : start + MANY_IDS]
+
+
+def by_platform(named: Iterable[tuple[Platform, str]]) -> dict[Platform, list[str]]:
+    """Platforms' own names for things, for one query a platform.
+
+    Not one query for all with `(platform, name) IN (VALUES …)`: SQLite reads the whole table for that.
+    """
+    names: dict[Platform, list[str]] = {}
+    for platform, name in dict.fromkeys(named):
+        names.setdefault(platform, []).append(name)
+    return names
 
 
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"

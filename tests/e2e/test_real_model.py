@@ -41,7 +41,8 @@ async def model_server(tmp_path: Path) -> AsyncIterator[str]:
         await _until_it_answers(f"http://127.0.0.1:{port}/v1/models", server)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        server.terminate()
+        if server.returncode is None:
+            server.terminate()
         await server.wait()
 
 

@@ -1,0 +1,213 @@
+"""The intake on the real store: stored once before it is said to be, together with what came beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import pytest_asyncio
+from prometheus_client import CollectorRegistry
+
+from bot.metrics import Metrics
+from core import intake as intake_module
+from core.errors import IdempotencyConflict, StoreUnavailable
+from core.intake import BATCH_LIMIT, Intake
+from core.messages import IncomingMessage
+from core.ports import Accepted, Transaction
+from storage.keys import KEY_BYTES, KeyRing
+from storage.sql.open import SqlStore, open_store
+from storage.wakeups import LocalWakeups
+from tests.companion import PATIENCE, ForwardClock, rows, said
+
+T = TypeVar("T")
+TOO_LONG = "x" * 600
+"""No platform's id is as long: the store refuses it."""
+
+
+class CountedStore:
+    """The real store; how many units were written, and a gate before each."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+        self.writes = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def write(self, unit: Callable[[Transaction], T]) -> T:
+        self.writes += 1
+        await self.gate.wait()
+        return await self._store.write(unit)
+
+    async def read(self, unit: Callable[[Transaction], T]) -> T:
+        return await self._store.read(unit)
+
+
+class Way:
+    """The way in, and what it leads to."""
+
+    def __init__(self, store: SqlStore, folder: Path) -> None:
+        self.store = CountedStore(store)
+        self.wakeups = LocalWakeups()
+        self.metrics = Metrics(CollectorRegistry())
+        self.intake = Intake(self.store, self.wakeups, ForwardClock(), self.metrics)
+        self.folder = folder
+
+    def stored(self) -> int:
+        ((count,),) = rows(self.folder, "select count(*) from inbox")
+        return int(count)
+
+    def all_at_once(self, messages: list[IncomingMessage]) -> asyncio.Future[list[Accepted | BaseException]]:
+        return asyncio.gather(*map(self.intake.accept, messages), return_exceptions=True)
+
+
+@pytest_asyncio.fixture
+async def way(tmp_path: Path) -> AsyncIterator[Way]:
+    store = await open_store(f"sqlite:///{tmp_path}/xinyu.db", KeyRing(bytes(KEY_BYTES)))
+    way = Way(store, tmp_path)
+    yield way
+    await way.intake.close()
+    await store.close()
+
+
+async def test_it_is_on_the_disk_before_it_is_accepted_and_then_its_conversation_is_woken(way: Way) -> None:
+    accepted = await way.intake.accept(said("你好"))
+    with closing(sqlite3.connect(way.folder / "xinyu.db")) as beside:
+        assert beside.execute("select id, state from inbox").fetchall() == [(accepted.inbox_id, "pending")]
+    async with asyncio.timeout(PATIENCE):
+        assert await way.wakeups.next() == accepted.conversation_id
+    assert not accepted.duplicate
+
+
+async def test_nobody_is_woken_before_the_commit(way: Way) -> None:
+    way.store.gate.clear()
+    accepting = asyncio.create_task(way.intake.accept(said("你好")))
+    waking = asyncio.create_task(way.wakeups.next())
+    done, _ = await asyncio.wait({accepting, waking}, timeout=0.1)
+    assert done == set() and way.stored() == 0
+    way.store.gate.set()
+    assert (await accepting).conversation_id == await waking
+
+
+async def test_what_comes_together_is_stored_together(way: Way, tmp_path: Path) -> None:
+    messages = [said(f"第{number}句", f"chat-{number % 7}") for number in range(5 * BATCH_LIMIT)]
+    results = await way.all_at_once(messages)
+    assert all(isinstance(result, Accepted) and not result.duplicate for result in results)
+    assert way.stored() == len(messages)
+    assert way.store.writes <= 6, "one commit for up to sixty-four of them"
+    ordered = [result.inbox_id for result in results if isinstance(result, Accepted)]
+    assert ordered == sorted(ordered), "in the order in which they came"
+    counts = rows(tmp_path, "select count(*) from conversations union all select count(*) from users")
+    assert counts == [(7,), (7,)]
+
+
+async def test_a_second_batch_is_collected_while_the_first_is_written(way: Way) -> None:
+    way.store.gate.clear()
+    first = asyncio.create_task(way.intake.accept(said("一")))
+    while not way.store.writes:
+        await asyncio.sleep(0)
+    others = way.all_at_once([said("二", f"chat-{number}") for number in range(20)])
+    await asyncio.sleep(0)
+    way.store.gate.set()
+    assert isinstance(await first, Accepted) and len(await others) == 20
+    assert way.store.writes == 2
+
+
+async def test_one_that_cannot_be_stored_takes_no_other_with_it(way: Way) -> None:
+    bad = replace(said("坏的"), event_id=TOO_LONG)
+    messages = [*(said("好", f"chat-{number}") for number in range(10)), bad, said("好", "last")]
+    *fine, failed, last = await way.all_at_once(messages)
+    assert isinstance(failed, Exception) and not isinstance(failed, StoreUnavailable)
+    assert all(isinstance(result, Accepted) for result in [*fine, last])
+    assert way.stored() == 11
+
+
+async def test_the_same_event_again_is_the_same_message(way: Way) -> None:
+    message = said("只说一次", event_id="same")
+    first = await way.intake.accept(message)
+    again = [await way.intake.accept(message), *await way.all_at_once([message] * 5)]
+    assert again == [replace(first, duplicate=True)] * 6
+    assert way.stored() == 1
+    assert (
+        way.metrics.registry.get_sample_value("xinyu_messages_accepted_total", {"platform": "telegram"}) == 1
+    )
+    async with asyncio.timeout(PATIENCE):
+        assert await way.wakeups.next() == first.conversation_id
+    waking = asyncio.create_task(way.wakeups.next())
+    done, _ = await asyncio.wait({waking}, timeout=0.05)
+    assert not done, "a repetition wakes nobody"
+    waking.cancel()
+
+
+async def test_the_same_event_twice_in_one_batch_is_stored_once(way: Way) -> None:
+    message = said("只说一次", event_id="same")
+    results = await way.all_at_once([message, said("别的"), message, message])
+    accepted = [result for result in results if isinstance(result, Accepted)]
+    assert len(accepted) == 4 and way.stored() == 2
+    assert [result.duplicate for result in accepted].count(False) == 2
+    assert len({result.inbox_id for result in accepted}) == 2
+
+
+async def test_a_known_event_with_another_text_is_refused(way: Way) -> None:
+    await way.intake.accept(said("原来的话", event_id="same"))
+    with pytest.raises(IdempotencyConflict) as caught:
+        await way.intake.accept(said("别的话", event_id="same"))
+    assert "话" not in str(caught.value)
+    assert way.stored() == 1
+
+
+async def test_too_many_waiting_are_refused_and_the_others_stored(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "WAITING_LIMIT", 100)
+    way.store.gate.clear()
+    results = way.all_at_once([said("在吗", f"chat-{number}") for number in range(300)])
+    await asyncio.sleep(0)
+    way.store.gate.set()
+    outcomes = await results
+    refused = [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)]
+    assert len(refused) >= 200 - BATCH_LIMIT and len(refused) + way.stored() == 300
+    assert isinstance(await way.intake.accept(said("现在")), Accepted), "and later ones are taken again"
+
+
+async def test_a_database_that_is_away_refuses_all_and_stores_nothing(way: Way, tmp_path: Path) -> None:
+    await way.intake.accept(said("先来一句"))
+    with closing(sqlite3.connect(tmp_path / "xinyu.db", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        results = await way.all_at_once([said("在吗", f"chat-{number}") for number in range(10)])
+        other.execute("rollback")
+    assert all(isinstance(result, StoreUnavailable) for result in results)
+    assert way.store.writes <= 4, "not tried one by one"
+    assert way.stored() == 1
+    assert isinstance(await way.intake.accept(said("回来了")), Accepted)
+
+
+async def test_who_gave_up_before_the_store_was_asked_is_not_stored(way: Way) -> None:
+    way.store.gate.clear()
+    first = asyncio.create_task(way.intake.accept(said("等着")))
+    while not way.store.writes:
+        await asyncio.sleep(0)
+    given_up = asyncio.create_task(way.intake.accept(said("算了")))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.wait({given_up})
+    way.store.gate.set()
+    await first
+    await way.intake.close()
+    assert given_up.cancelled() and way.stored() == 1
+
+
+async def test_closing_waits_for_what_is_on_its_way(way: Way) -> None:
+    way.store.gate.clear()
+    accepting = way.all_at_once([said("最后一句", f"chat-{number}") for number in range(100)])
+    await asyncio.sleep(0)
+    closing_ = asyncio.create_task(way.intake.close())
+    way.store.gate.set()
+    async with asyncio.timeout(PATIENCE):
+        await closing_
+    assert way.stored() == 100 and len(await accepting) == 100

@@ -1,0 +1,380 @@
+"""Settings: every problem at once and by name, never a secret's value, and an example file that is complete."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dotenv import dotenv_values
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr, ValidationError
+from sqlalchemy import make_url
+
+from bot.settings import Loaded, Settings, load_settings
+from core.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "config.env.example"
+NOWHERE = Path("/nonexistent/config.env")
+KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+GUIDE = [
+    "LLM_API_KEY",
+    "LLM_BASE_URL",
+    "DEFAULT_MODEL",
+    "MYSQL_HOST",
+    "MYSQL_PORT",
+    "MYSQL_USER",
+    "MYSQL_PASSWORD",
+    "MYSQL_DATABASE",
+    "CHROMA_PERSIST_DIRECTORY",
+    "HOST",
+    "PORT",
+    "DEBUG",
+    "RAG_ENABLED",
+    "AGENT_ENABLED",
+    "WORKERS",
+    "TIMEOUT",
+]
+DESIGN = [
+    "DATABASE_URL",
+    "REDIS_URL",
+    "CHROMA_URL",
+    "DATA_DIR",
+    "LOG_DIR",
+    "ENCRYPTION_KEY",
+    "PUBLIC_URL",
+    "TIMEZONE",
+    "BURST_QUIET_SECONDS",
+    "BURST_MAX_SECONDS",
+    "EMBEDDING_MODEL",
+    "FALLBACK_MODELS",
+    "TELEGRAM_BOT_TOKEN",
+    "TELEGRAM_MODE",
+    "TELEGRAM_WEBHOOK_SECRET",
+    "TELEGRAM_API_BASE_URL",
+]
+
+
+def load(environ: Mapping[str, str] = {}, file: Path = NOWHERE) -> Loaded:
+    return load_settings(environ, file)
+
+
+def settings(**environ: str) -> Settings:
+    return load(environ).settings
+
+
+def problems(environ: Mapping[str, str] = {}, file: Path = NOWHERE) -> dict[str, str]:
+    """What is complained of, by name."""
+    with pytest.raises(ConfigError) as caught:
+        load(environ, file)
+    return dict(line.split(": ", 1) for line in str(caught.value).splitlines())
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "config.env"
+
+
+# --- where they come from -------------------------------------------------------------------------
+
+
+def test_without_anything_the_defaults_run_on_a_laptop() -> None:
+    loaded = load()
+    assert loaded.warnings == () and loaded.settings == Settings()
+    assert loaded.settings.host == "127.0.0.1" and loaded.settings.debug is False
+    assert loaded.settings.store_url == "sqlite:///data/xinyu.db"
+    assert loaded.settings.llm_api_key is None and loaded.settings.telegram_bot_token is None
+
+
+def test_names_of_the_guide_and_the_design_are_settings() -> None:
+    assert {*GUIDE, *DESIGN} <= {name.upper() for name in Settings.model_fields}
+
+
+def test_the_environment_wins_over_the_file(config: Path) -> None:
+    config.write_text("PORT=9000\nHOST=0.0.0.0\nDEBUG=true # comment\n", encoding="utf-8")
+    loaded = load({"PORT": "9001", "HOST": "", "HOME": "/root"}, config).settings
+    assert (loaded.port, loaded.host, loaded.debug) == (9001, "127.0.0.1", True)
+
+
+def test_the_file_can_be_elsewhere(config: Path) -> None:
+    config.write_text("PORT=9000\n")
+    assert load_settings({"XINYU_CONFIG": str(config)}).settings.port == 9000
+
+
+def test_a_file_as_windows_writes_it_and_values_as_people_quote_them(config: Path) -> None:
+    config.write_bytes(
+        b"\xef\xbb\xbfPORT=9000\r\nexport HOST='0.0.0.0'\r\nLLM_API_KEY=\"a$b${HOME}\"\r\nTIMEZONE= UTC \r\n"
+    )
+    loaded = load({}, config).settings
+    assert (loaded.port, loaded.host, loaded.timezone) == (9000, "0.0.0.0", "UTC")
+    assert loaded.llm_api_key == SecretStr("a$b${HOME}"), "a dollar in a password is a dollar"
+
+
+def test_empty_means_the_default(config: Path) -> None:
+    config.write_text("PORT=\nMYSQL_HOST=\nTELEGRAM_BOT_TOKEN=  \nDEBUG\n")
+    assert load({"TIMEZONE": " "}, config).settings == Settings()
+
+
+def test_lists_are_separated_by_commas() -> None:
+    found = settings(
+        FALLBACK_MODELS=" qwen-turbo, llama3@http://localhost:11434/v1 ,", ALLOWED_HOSTS="a.example"
+    )
+    assert found.fallback_models == ("qwen-turbo", "llama3@http://localhost:11434/v1")
+    assert found.allowed_hosts == ("a.example",)
+
+
+def test_a_file_that_is_no_text_is_told(config: Path) -> None:
+    config.write_bytes(b"PORT=\xff\xfe\n")
+    with pytest.raises(ConfigError, match=r"config\.env.*UTF-8"):
+        load({}, config)
+
+
+def test_they_cannot_be_changed() -> None:
+    found: Any = settings()
+    with pytest.raises(ValidationError):
+        found.port = 1
+
+
+# --- what is wrong with them ----------------------------------------------------------------------
+
+
+def test_every_problem_is_told_at_once_with_what_is_right(config: Path) -> None:
+    config.write_text("PORTT=1\nPORT=eighty\nTIMEZONE=Mars/Olympus\n")
+    found = problems(
+        {
+            "LLM_BASE_URL": "dashscope",
+            "DEBUG": "perhaps",
+            "BURST_QUIET_SECONDS": "-1",
+            "WORKERS": "4",
+            "TELEGRAM_MODE": "pigeon",
+            "MYSQL_HOST": "localhost",
+            "MAX_TURNS": "9999999",
+        },
+        config,
+    )
+    assert found.keys() == {
+        "PORTT",
+        "PORT",
+        "TIMEZONE",
+        "LLM_BASE_URL",
+        "DEBUG",
+        "BURST_QUIET_SECONDS",
+        "WORKERS",
+        "TELEGRAM_MODE",
+        "MYSQL_USER",
+        "ENCRYPTION_KEY",
+        "MAX_TURNS",
+    }
+    assert "did you mean PORT?" in found["PORTT"] and str(config) in found["PORTT"]
+    assert found["PORT"] == "expected a whole number"
+    assert "Asia/Shanghai" in found["TIMEZONE"]
+    assert "https://example.com/v1" in found["LLM_BASE_URL"]
+    assert found["DEBUG"] == "expected true or false"
+    assert found["BURST_QUIET_SECONDS"] == "expected at least 0.0"
+    assert "'polling' or 'webhook'" in found["TELEGRAM_MODE"]
+    assert found["MAX_TURNS"] == "expected at most 100000"
+
+
+@pytest.mark.parametrize(
+    ("environ", "name", "hint"),
+    [
+        ({"PORT": "70000"}, "PORT", "65535"),
+        ({"DEFAULT_MODEL": "x" * 192}, "DEFAULT_MODEL", "shorter"),
+        ({"TIMEOUT": "soon"}, "TIMEOUT", "a number"),
+        ({"BURST_QUIET_SECONDS": "nan"}, "BURST_QUIET_SECONDS", ""),
+        ({"TIMEOUT": "inf"}, "TIMEOUT", "at most"),
+        ({"PUBLIC_URL": "ftp://x"}, "PUBLIC_URL", "https://"),
+        ({"LLM_BASE_URL": "https://"}, "LLM_BASE_URL", "https://"),
+        ({"LLM_BASE_URL": "https://[half/v1"}, "LLM_BASE_URL", "https://"),
+        ({"CHROMA_URL": "http://localhost:port"}, "CHROMA_URL", "https://"),
+        ({"DATABASE_URL": "postgres://h/d"}, "DATABASE_URL", "sqlite:///"),
+        ({"DATABASE_URL": "mysql://u:p@h/d"}, "ENCRYPTION_KEY", "openssl rand"),
+        ({"BURST_QUIET_SECONDS": "7"}, "BURST_MAX_SECONDS", "BURST_QUIET_SECONDS"),
+        ({"TIMEZONE": "/etc/passwd"}, "TIMEZONE", "Asia/Shanghai"),
+        ({"TIMEZONE": "../x"}, "TIMEZONE", "Asia/Shanghai"),
+        ({"ENCRYPTION_KEY": "", "MYSQL_HOST": "h", "MYSQL_USER": "u"}, "ENCRYPTION_KEY", "Keep it safe"),
+    ],
+)
+def test_a_wrong_value_is_told_by_name(environ: dict[str, str], name: str, hint: str) -> None:
+    found = problems(environ)
+    assert found.keys() == {name} and hint in found[name]
+
+
+WEBHOOK = {"TELEGRAM_BOT_TOKEN": "1:a", "TELEGRAM_MODE": "webhook"}
+
+
+@pytest.mark.parametrize(
+    ("more", "names"),
+    [
+        ({}, {"PUBLIC_URL", "TELEGRAM_WEBHOOK_SECRET"}),
+        ({"PUBLIC_URL": "http://x.example", "TELEGRAM_WEBHOOK_SECRET": "ok"}, {"PUBLIC_URL"}),
+        (
+            {"PUBLIC_URL": "https://x.example", "TELEGRAM_WEBHOOK_SECRET": "no blank"},
+            {"TELEGRAM_WEBHOOK_SECRET"},
+        ),
+        (
+            {"PUBLIC_URL": "https://x.example", "TELEGRAM_WEBHOOK_SECRET": "x" * 257},
+            {"TELEGRAM_WEBHOOK_SECRET"},
+        ),
+    ],
+)
+def test_a_webhook_needs_an_address_and_a_secret(more: dict[str, str], names: set[str]) -> None:
+    assert problems({**WEBHOOK, **more}).keys() == names
+
+
+def test_a_webhook_with_both_is_right() -> None:
+    found = settings(**WEBHOOK, PUBLIC_URL="https://x.example/", TELEGRAM_WEBHOOK_SECRET="a-b_C9")
+    assert found.public_url == "https://x.example"
+
+
+@pytest.mark.parametrize(
+    ("name", "placeholder"),
+    [
+        ("LLM_API_KEY", "your_qwen_api_key_here"),
+        ("MYSQL_PASSWORD", "your_secure_password"),
+        ("TELEGRAM_BOT_TOKEN", "changeme"),
+        ("LLM_API_KEY", "XXXX"),
+    ],
+)
+def test_the_guides_placeholders_are_refused(name: str, placeholder: str) -> None:
+    assert "placeholder" in problems({name: placeholder})[name]
+
+
+def test_unknown_names_in_the_file_are_refused_and_in_the_environment_looked_at(config: Path) -> None:
+    config.write_text("LLM_APIKEY=1\nSOMETHING_ELSE=1\nWECHAT_APP_ID=later\nDISCORD_BOT_TOKEN=later\n")
+    found = problems({}, config)
+    assert found.keys() == {"LLM_APIKEY", "SOMETHING_ELSE"}
+    assert "did you mean LLM_API_KEY?" in found["LLM_APIKEY"]
+    assert "did you mean" not in found["SOMETHING_ELSE"]
+    loaded = load(
+        {"TELEGRAM_BOT_TOKENS": "1", "HOSTNAME": "box", "PATH": "/bin", "LANG": "C", "SHELL": "/bin/sh"}
+    )
+    assert len(loaded.warnings) == 1
+    assert "did you mean TELEGRAM_BOT_TOKEN?" in loaded.warnings[0]
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+CANARY = "canary-9f31-secret"
+SECRETS = {
+    "LLM_API_KEY": f"{CANARY}-1",
+    "MYSQL_PASSWORD": f"{CANARY}-2",
+    "DATABASE_URL": f"mysql://u:{CANARY}-3@h/d",
+    "REDIS_URL": f"redis://:{CANARY}-4@h",
+    "ENCRYPTION_KEY": f"{CANARY}-5",
+    "TELEGRAM_BOT_TOKEN": f"{CANARY}-6",
+    "TELEGRAM_WEBHOOK_SECRET": f"{CANARY}-7",
+}
+
+
+def test_secrets_are_never_shown() -> None:
+    found = settings(**SECRETS)
+    for shown in (
+        repr(found),
+        str(found),
+        f"{found}",
+        repr(load(SECRETS)),
+        str(found.model_dump()),
+        repr(vars(found)),
+    ):
+        assert CANARY not in shown
+    assert CANARY not in found.model_dump_json()
+    assert set(found.secrets) == set(SECRETS.values()), "the log knows what to hide"
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_secrets_are_in_no_complaint(name: str, config: Path) -> None:
+    wrong = {"PORT": CANARY, "LLM_BASE_URL": CANARY, "TIMEZONE": CANARY, "DATABASE_URL": f"ftp://{CANARY}"}
+    config.write_text(f"{name}X={CANARY}\n{name}_OLD='{CANARY}'\n")
+    for environ in (wrong, {**SECRETS, **wrong, **WEBHOOK, "TELEGRAM_WEBHOOK_SECRET": f"{CANARY} !"}):
+        with pytest.raises(ConfigError) as caught:
+            load(environ, config)
+        error: BaseException | None = caught.value
+        while error is not None:
+            assert CANARY not in str(error) and CANARY not in repr(error)
+            error = error.__cause__ or error.__context__
+
+
+# --- the database's address -----------------------------------------------------------------------
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zs", "Zl", "Zp"]), min_size=1),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20),
+)
+def test_any_password_and_user_arrive_as_they_are(password: str, user: str) -> None:
+    if (
+        re.match(r"^your_|^changeme$|^xxx+$", password, re.IGNORECASE)
+        or not password.strip()
+        or not user.strip()
+    ):
+        return
+    found = settings(
+        MYSQL_HOST="db.example",
+        MYSQL_USER=user,
+        MYSQL_PASSWORD=password,
+        MYSQL_DATABASE="d/b",
+        ENCRYPTION_KEY=KEY,
+    )
+    url = make_url(found.store_url)
+    assert (url.drivername, url.host, url.port) == ("mysql+aiomysql", "db.example", 3306)
+    assert (url.username, url.password) == (user.strip(), password.strip())
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "mysql+aiomysql", "mariadb", "mariadb+aiomysql"])
+def test_a_whole_address_wins(scheme: str) -> None:
+    found = settings(
+        DATABASE_URL=f"{scheme}://u:p%40ss@h:3307/d", MYSQL_HOST="other", MYSQL_USER="x", ENCRYPTION_KEY=KEY
+    )
+    assert found.store_url == "mysql+aiomysql://u:p%40ss@h:3307/d"
+
+
+def test_sqlite_lies_in_the_data_directory() -> None:
+    assert settings(DATA_DIR="/srv/xinyu").store_url == "sqlite:////srv/xinyu/xinyu.db"
+    assert settings(DATABASE_URL="sqlite:///elsewhere.db").store_url == "sqlite:///elsewhere.db"
+
+
+# --- the example file -----------------------------------------------------------------------------
+
+
+def test_the_example_is_complete_and_says_the_defaults() -> None:
+    written = dotenv_values(EXAMPLE, interpolate=False)
+    assert written.keys() == {name.upper() for name in Settings.model_fields}
+    assert load({}, EXAMPLE).settings == Settings()
+    for name, field in Settings.model_fields.items():
+        shown = isinstance(field.default, int | float | str | Path) and not isinstance(field.default, bool)
+        if shown:
+            assert written[name.upper()], f"{name.upper()} does not show its default"
+    assert len(re.findall(r"^[A-Z_]+=", EXAMPLE.read_text(), re.MULTILINE)) == len(written), "none twice"
+
+
+def test_the_example_holds_no_secret_and_config_env_is_not_committed() -> None:
+    written = dotenv_values(EXAMPLE, interpolate=False)
+    for name in SECRETS:
+        assert not written[name]
+    assert "config.env" in (ROOT / ".gitignore").read_text().split()
+
+
+def test_the_guides_configuration_works() -> None:
+    """The reference deployment guide's config.env, with its two placeholders filled in."""
+    guide = {
+        "LLM_API_KEY": "sk-real",
+        "LLM_BASE_URL": "https://dashscope.aliyuncs.com/compatible-mode/v1",
+        "DEFAULT_MODEL": "qwen-plus",
+        "MYSQL_HOST": "localhost",
+        "MYSQL_PORT": "3306",
+        "MYSQL_USER": "emotional_chat",
+        "MYSQL_PASSWORD": "p@ss:w/rd#1",
+        "CHROMA_PERSIST_DIRECTORY": "./chroma_db",
+        "HOST": "0.0.0.0",
+        "PORT": "8000",
+        "DEBUG": "false",
+    }
+    assert problems(guide).keys() == {"ENCRYPTION_KEY"}, "the one thing that the guide does not know of"
+    found = settings(**guide, ENCRYPTION_KEY=KEY)
+    assert make_url(found.store_url).password == "p@ss:w/rd#1"
+    assert found.mysql_database == "emotional_chat"
