@@ -16,7 +16,7 @@ from core.messages import ChatMessage, Delivery, IncomingMessage, Platform, Role
 from core.model.events import ModelUsage
 from core.ports import Accepted, ClaimedConversation, Pending, Store, TurnResult
 from storage.keys import KEY_BYTES, KeyRing
-from storage.sql import migrate
+from storage.sql import migrate, revision
 from storage.sql.models import Table
 from storage.sql.open import SqlStore, open_store
 from tests.services import MariaDb
@@ -51,7 +51,7 @@ class Database:
 
     def rows(self, query: str, **values: Any) -> Sequence[Any]:
         """What a query finds, beside every store."""
-        engine = migrate.blocking_engine(self.url)
+        engine = revision.blocking_engine(self.url)
         try:
             with engine.connect() as connection:
                 return connection.execute(text(query), values).all()
@@ -60,7 +60,7 @@ class Database:
 
     def change(self, *statements: str, **values: Any) -> None:
         """Change rows as no store would."""
-        engine = migrate.blocking_engine(self.url)
+        engine = revision.blocking_engine(self.url)
         try:
             with engine.begin() as connection:
                 for statement in statements:

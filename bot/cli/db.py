@@ -21,7 +21,7 @@ def act(arguments: argparse.Namespace) -> int:
     from sqlalchemy.exc import OperationalError
 
     from core.errors import StoreUnavailable
-    from storage.sql import migrate
+    from storage.sql import migrate, revision
 
     url = settings_or_complain().store_url
     try:
@@ -29,7 +29,7 @@ def act(arguments: argparse.Namespace) -> int:
             migrate.upgrade(url)
         elif arguments.action == "downgrade":
             migrate.downgrade(url, arguments.revision)
-        current, newest = migrate.current(url), migrate.newest()
+        current, newest = revision.current(url), revision.newest()
     except OperationalError as error:
         raise StoreUnavailable(type(error.orig).__name__) from error
     if getattr(arguments, "json", False):

@@ -19,8 +19,8 @@ from sqlalchemy import Connection, NullPool, create_engine, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from core.errors import StoreUnavailable
-from storage.sql.migrate import MIGRATIONS
 from storage.sql.people import any_data_key
+from storage.sql.revision import MIGRATIONS
 
 BUSY_SECONDS = 2.0
 OLDEST_MYSQL, OLDEST_MARIADB = (8, 0), (10, 6)

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import ConfigError, StoreUnavailable
 from storage.keys import KeyRing
-from storage.sql import migrate
+from storage.sql import revision
 from storage.sql.errors import translate
 from storage.sql.mysql import MysqlStore
 from storage.sql.sqlite import SqliteStore
@@ -39,14 +39,17 @@ async def open_store(url: str, keys: KeyRing) -> SqlStore:
 
 
 def _make_current(url: str) -> None:
-    migrate.upgrade(url)
+    found = revision.current(url)
+    if found != revision.newest():
+        from storage.sql import migrate  # Alembic: 10 MiB that an up-to-date start does without
+
+        migrate.upgrade(url)
 
 
 def _check_current(url: str) -> None:
-    current, newest = migrate.current(url), migrate.newest()
-    migrate.refuse_unknown(current)
-    if current != newest:
+    found, newest = revision.current(url), revision.newest()
+    revision.refuse_unknown(found)
+    if found != newest:
         raise ConfigError(
-            f"the database is at revision {current or 'none'}, this program needs {newest}: "
-            "run `xinyu db upgrade`"
+            f"the database is at revision {found or 'none'}, this program needs {newest}: run `xinyu db upgrade`"
         )

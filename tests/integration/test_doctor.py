@@ -25,7 +25,7 @@ import pytest
 from aiohttp import web
 from alembic.script import ScriptDirectory
 
-from storage.sql.migrate import MIGRATIONS, newest
+from storage.sql.revision import MIGRATIONS, newest
 from tests.fakes.model_server import (
     KEY,
     MODEL,

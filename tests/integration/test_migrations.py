@@ -17,7 +17,7 @@ from sqlalchemy import inspect
 from core.errors import ConfigError
 from core.messages import Platform
 from storage.keys import KeyRing
-from storage.sql import migrate
+from storage.sql import migrate, revision
 from storage.sql.models import Table
 from tests.databases import MASTER_KEY, Database, accept_one, answer, deliveries_of
 from tests.services import MariaDb
@@ -36,12 +36,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 def test_up_down_and_up_again(database: Database) -> None:
-    assert migrate.current(database.url) is None
+    assert revision.current(database.url) is None
     migrate.upgrade(database.url)
-    assert migrate.current(database.url) == migrate.newest()
+    assert revision.current(database.url) == revision.newest()
     assert _tables(database) == {*Table.metadata.tables, "alembic_version"}
     migrate.downgrade(database.url, "base")
-    assert migrate.current(database.url) is None
+    assert revision.current(database.url) is None
     assert _tables(database) == {"alembic_version"}
     migrate.upgrade(database.url)
     migrate.upgrade(database.url)
@@ -49,17 +49,18 @@ def test_up_down_and_up_again(database: Database) -> None:
 
 
 def test_each_revision_goes_up_and_down_by_itself(database: Database) -> None:
-    scripts = ScriptDirectory(str(migrate.MIGRATIONS))
+    scripts = ScriptDirectory(str(revision.MIGRATIONS))
+    assert revision.newest() == scripts.get_current_head(), "names and Alembic's chain agree"
     for script in reversed(list(scripts.walk_revisions())):
         migrate.upgrade(database.url, script.revision)
         migrate.downgrade(database.url, script.down_revision or "base")  # type: ignore[arg-type]
         migrate.upgrade(database.url, script.revision)
-        assert migrate.current(database.url) == script.revision
+        assert revision.current(database.url) == script.revision
 
 
 def test_models_and_migrations_agree(database: Database) -> None:
     migrate.upgrade(database.url)
-    engine = migrate.blocking_engine(database.url)
+    engine = revision.blocking_engine(database.url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Table.metadata) == []
@@ -110,7 +111,7 @@ async def test_a_servers_schema_is_the_operators_to_upgrade(mariadb: MariaDb) ->
 @pytest.mark.parametrize("_round", range(3))
 def test_processes_that_upgrade_at_once_do_not_harm_each_other(database: Database, _round: int) -> None:
     assert _race(_upgrade, database) == [""] * PROCESSES
-    assert migrate.current(database.url) == migrate.newest()
+    assert revision.current(database.url) == revision.newest()
     assert _tables(database) == {*Table.metadata.tables, "alembic_version"}
 
 
@@ -172,7 +173,7 @@ def _start(url: str, number: int) -> None:
 
 
 def _tables(database: Database) -> set[str]:
-    engine = migrate.blocking_engine(database.url)
+    engine = revision.blocking_engine(database.url)
     with engine.connect() as connection:
         names = set(inspect(connection).get_table_names())
     engine.dispose()

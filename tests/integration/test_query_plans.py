@@ -22,7 +22,7 @@ from core.errors import LeaseLost
 from core.ids import new_id
 from core.messages import DeliveryState, Platform, Segment
 from core.ports import ConversationSettings, Store
-from storage.sql import migrate
+from storage.sql import revision
 from storage.sql.models import (
     ChatMessageRow,
     Conversation,
@@ -122,7 +122,7 @@ async def test_every_query_is_answered_by_an_index(
     assert len(queries) > 25
     used: set[Allowed] = set()
     problems = []
-    engine = migrate.blocking_engine(database.url)
+    engine = revision.blocking_engine(database.url)
     with engine.connect() as connection:
         for shape, query in queries.items():
             for remark in _remarks(connection, query):
@@ -327,7 +327,7 @@ def _fill(database: Database) -> None:
                     **owner,
                 }
             )
-    engine = migrate.blocking_engine(database.url)
+    engine = revision.blocking_engine(database.url)
     with engine.begin() as connection:
         for table, some in rows.items():
             connection.execute(insert(table), some)

@@ -6,8 +6,8 @@ from alembic import context
 from sqlalchemy import Connection
 
 from core.errors import StoreUnavailable
-from storage.sql.migrate import LOCK_SECONDS
 from storage.sql.models import Table
+from storage.sql.revision import LOCK_SECONDS
 
 
 def migrate_sqlite(connection: Connection) -> None:
