@@ -85,7 +85,9 @@ async def running(folder: Path, latency: float, **settings: str) -> AsyncIterato
             "ENCRYPTION_KEY": base64.b64encode(os.urandom(32)).decode(),
         }
         program = Program(folder, {**ours, **settings})
-        assert await program.command("db", "upgrade") == 0  # a first start holds Alembic, 10 MiB, until it ends
+        assert (
+            await program.command("db", "upgrade") == 0
+        )  # a first start holds Alembic, 10 MiB, until it ends
         await program.start()
         try:
             yield program
