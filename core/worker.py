@@ -40,6 +40,8 @@ log = structlog.get_logger()
 FAILED_TURN_BACKOFF = timedelta(seconds=5)
 LATE_ANSWER_PAUSE = timedelta(seconds=30)
 """After a late answer failed again, before any is tried."""
+UNCLAIMABLE_PAUSE = timedelta(minutes=1)
+UNCLAIMABLE_LIMIT = 1000
 RESTART_LIMIT = timedelta(seconds=60)
 """A turn whose first message is older is not begun again for new ones: somebody waits."""
 
@@ -119,6 +121,7 @@ class Worker:
         self._at_work: dict[int, _Bell] = {}
         """Conversations that a task of ours works on, each with its bell for new messages."""
         self._late_again_at = clock.now()
+        self._unclaimable: dict[int, datetime] = {}
         self._slots = asyncio.Semaphore(options.turns_at_once)
         self._turns: set[asyncio.Task[None]] = set()
 
@@ -175,7 +178,7 @@ class Worker:
         while True:
             try:
                 for conversation_id in await self._abandoned():
-                    if conversation_id not in self._at_work:
+                    if conversation_id not in self._at_work and not self._rests(conversation_id):
                         self.look_at(conversation_id)
             except StoreUnavailable as error:
                 log.warning("sweep_failed", reason=str(error))
@@ -205,6 +208,16 @@ class Worker:
             except StoreUnavailable as error:
                 log.warning("leases_not_renewed", reason=str(error))
 
+    def _rest(self, conversation_id: int) -> None:
+        """Leave a conversation that cannot even be claimed alone for a while."""
+        self._unclaimable[conversation_id] = self._clock.now() + UNCLAIMABLE_PAUSE
+        if len(self._unclaimable) > UNCLAIMABLE_LIMIT:
+            del self._unclaimable[next(iter(self._unclaimable))]
+
+    def _rests(self, conversation_id: int) -> bool:
+        until = self._unclaimable.get(conversation_id)
+        return until is not None and self._clock.now() < until
+
     # --- one conversation -------------------------------------------------------------------
 
     async def _work(self, conversation_id: int) -> None:
@@ -221,16 +234,20 @@ class Worker:
         except StoreUnavailable as error:  # the messages are safe: the sweeper comes back to them
             log.warning("turn_not_stored", conversation_id=conversation_id, reason=str(error))
             self._parts.measures.turn_broke("not_stored")
-        except (
-            ModelUnavailable
-        ) as error:  # of a late answer: it is still owed, but nothing new may wait for it
+        except ModelUnavailable as error:
+            # Of a late answer: it is still owed, but nothing new may wait for it.
             if error.reason != RESTING:
                 self._late_again_at = self._clock.now() + LATE_ANSWER_PAUSE
             await self._release(conversation_id)
         except Exception:  # the task's top
             log.exception("turn_failed", conversation_id=conversation_id)
             self._parts.measures.turn_broke("failed")
-            await self._postpone(conversation_id)
+            if (
+                claimed is None
+            ):  # a row that does not open, say: nothing was written, so the pause is ours to keep
+                self._rest(conversation_id)
+            else:
+                await self._postpone(conversation_id)
         finally:
             del self._at_work[conversation_id]
             self._slots.release()

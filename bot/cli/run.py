@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from functools import partial
 
 from bot.cli.common import settings_or_complain
+from bot.compose import model_endpoints
 from bot.logs import logging_to
+from bot.settings import Settings
 from core.errors import ConfigError
 
 
@@ -28,7 +31,7 @@ def act(arguments: argparse.Namespace) -> int:
     with logging_to(settings.log_dir, secrets=settings.secrets, debug=settings.debug):
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(run(settings, roles, _say_ready))
+                runner.run(run(settings, roles, partial(_say_ready, settings)))
         except OSError as error:
             raise ConfigError(
                 f"PORT {settings.port} on HOST {settings.host}: {error.strerror or type(error).__name__}. "
@@ -37,8 +40,15 @@ def act(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _say_ready(address: str) -> None:
-    print(f"\n  心语在这里 · XinYu is here: {address}\n  停止 · stop: Ctrl-C\n", file=sys.stderr, flush=True)
+def _say_ready(settings: Settings, address: str) -> None:
+    lines = [f"心语在这里 · XinYu is here: {address}"]
+    if not model_endpoints(settings):
+        lines.append("还没有设置模型：由离线倾听者作答 · No model yet: the offline listener answers.")
+        lines.append(
+            "在 config.env 里填 LLM_API_KEY · Put LLM_API_KEY into config.env (see config.env.example)"
+        )
+    lines.append("停止 · stop: Ctrl-C")
+    print("\n  " + "\n  ".join(lines) + "\n", file=sys.stderr, flush=True)
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

@@ -6,8 +6,6 @@ security policy, or a request to another host.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -17,11 +15,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
-from tests.fakes.model_server import KEY, MODEL, Behaviour, FakeModelServer
+from tests.fakes.model_server import KEY, MODEL, PacedModel
 from tests.fakes.program import Program
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -37,35 +34,6 @@ pytestmark = [
     ),
 ]
 expect.set_options(timeout=15_000)
-
-
-@dataclass
-class PacedModel(FakeModelServer):
-    """Says the next piece when the test hands it one, None ends the answer; without pieces as scripted."""
-
-    pieces: asyncio.Queue[str | None] | None = None
-
-    def say(self, *pieces: str | None) -> None:
-        self.pieces = self.pieces or asyncio.Queue()
-        for piece in pieces:
-            self.pieces.put_nowait(piece)
-
-    async def _act(
-        self, request: web.Request, body: dict[str, Any], behaviour: Behaviour
-    ) -> web.StreamResponse:
-        if self.pieces is None:
-            return await super()._act(request, body, behaviour)
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        while (piece := await self.pieces.get()) is not None:
-            await response.write(_chunk({"content": piece}, None))
-        await response.write(_chunk({}, "stop") + b"data: [DONE]\n\n")
-        return response
-
-
-def _chunk(delta: dict[str, str], finish_reason: str | None) -> bytes:
-    choices = [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
-    return b"data: " + json.dumps({"choices": choices}).encode() + b"\n\n"
 
 
 @dataclass
@@ -175,7 +143,6 @@ class Site:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def paced_model() -> AsyncIterator[PacedModel]:
     async with PacedModel() as model:
-        assert isinstance(model, PacedModel)
         yield model
 
 
@@ -215,7 +182,7 @@ async def site(program: Program, browser: Browser) -> AsyncIterator[Site]:
 
 @pytest.fixture
 def model(paced_model: PacedModel) -> PacedModel:
-    paced_model.pieces = None
+    paced_model.pace(False)
     paced_model.gate.set()
     return paced_model
 
@@ -271,7 +238,7 @@ async def test_a_restarted_server_answers_once(site: Site, model: PacedModel) ->
     await chat.say("断开时写的")
     await expect(chat.page.locator(".note").last).to_contain_text("还没送到")
     await chat.shoot("reconnecting")
-    model.pieces = None
+    model.pace(False)
     await site.program.start()
     await expect(chat.page.locator(".note")).to_have_count(0)
     await expect(chat.live).to_have_count(0)

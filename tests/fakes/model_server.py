@@ -12,7 +12,7 @@ import itertools
 import json
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -117,7 +117,7 @@ class FakeModelServer:
         """What to do for the next requests, one each, before the default again."""
         self._script.extend(behaviours)
 
-    async def start(self) -> FakeModelServer:
+    async def start(self) -> Self:
         app = web.Application(client_max_size=4 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_get("/v1/models", self._models)
@@ -133,7 +133,7 @@ class FakeModelServer:
             await self._runner.cleanup()
             self._runner = None
 
-    async def __aenter__(self) -> FakeModelServer:
+    async def __aenter__(self) -> Self:
         return await self.start()
 
     async def __aexit__(self, *_: object) -> None:
@@ -205,6 +205,47 @@ class FakeModelServer:
                 if after:
                     await response.write(_chunk(after))
                 await asyncio.Event().wait()
+        return response
+
+
+CUT = "\0cut"
+"""Handed to `PacedModel.say`: the connection is closed in the middle of the answer."""
+
+
+@dataclass
+class PacedModel(FakeModelServer):
+    """Says the next piece when the test hands it one; None ends an answer. Not paced, it does as scripted."""
+
+    def __post_init__(self) -> None:
+        FakeModelServer.__post_init__(self)
+        self._pieces: asyncio.Queue[str | None] | None = None
+
+    def pace(self, paced: bool = True) -> None:
+        """Begin with nothing to say, or go back to the script."""
+        self._pieces = asyncio.Queue() if paced else None
+
+    def say(self, *pieces: str | None) -> None:
+        if self._pieces is None:
+            self.pace()
+        assert self._pieces is not None
+        for piece in pieces:
+            self._pieces.put_nowait(piece)
+
+    async def _act(
+        self, request: web.Request, body: dict[str, Any], behaviour: Behaviour
+    ) -> web.StreamResponse:
+        pieces = self._pieces
+        if pieces is None:
+            return await FakeModelServer._act(self, request, body, behaviour)
+        response = await _open(request)
+        while (piece := await pieces.get()) is not None:
+            if piece == CUT:
+                assert request.transport is not None
+                request.transport.close()
+                return response
+            await response.write(_chunk(piece))
+        await response.write(_event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
+        await response.write(b"data: [DONE]\n\n")
         return response
 
 

@@ -12,58 +12,14 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from aiohttp import web
 
-from tests.fakes.model_server import KEY, MODEL
+from tests.fakes.model_server import CUT, KEY, MODEL, PacedModel
 from tests.fakes.program import Program
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PATIENCE = 20.0
 TIMEOUT = 3
 """The program's TIMEOUT: long beside everything but the one test that waits for it."""
-
-
-class PacedModel:
-    """A model that says the next piece when the test hands it one: None ends an answer, CUT the connection."""
-
-    CUT = "\0cut"
-
-    def __init__(self) -> None:
-        self.pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        self.requests: list[dict[str, Any]] = []
-        self.url = ""
-
-    def say(self, *pieces: str | None) -> None:
-        for piece in pieces:
-            self.pieces.put_nowait(piece)
-
-    async def start(self) -> web.AppRunner:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", self._complete)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        return runner
-
-    async def _complete(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(await request.json())
-        pieces = self.pieces
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        while (piece := await pieces.get()) is not None:
-            if piece == self.CUT:
-                assert request.transport is not None
-                request.transport.close()
-                return response
-            await response.write(_chunk({"content": piece}, None))
-        await response.write(_chunk({}, "stop") + b"data: [DONE]\n\n")
-        return response
-
-
-def _chunk(delta: dict[str, str], finish_reason: str | None) -> bytes:
-    choices = [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
-    return b"data: " + json.dumps({"choices": choices}, ensure_ascii=False).encode() + b"\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +114,15 @@ class Client:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def model() -> AsyncIterator[PacedModel]:
-    model = PacedModel()
-    runner = await model.start()
-    yield model
-    await runner.cleanup()
+    async with PacedModel() as model:
+        yield model
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def program(model: PacedModel, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Program]:
     settings = {
         "LLM_API_KEY": KEY,
-        "LLM_BASE_URL": model.url,
+        "LLM_BASE_URL": model.base_url,
         "DEFAULT_MODEL": MODEL,
         "TIMEOUT": str(TIMEOUT),
         "BURST_QUIET_SECONDS": "0.5",
@@ -190,7 +144,7 @@ async def clients() -> AsyncIterator[list[Client]]:
 @pytest.fixture(autouse=True)
 def asked_before(model: PacedModel) -> Iterator[int]:
     """How often the model had been asked when the test began; what a failed test left unsaid is not said later."""
-    model.pieces = asyncio.Queue()
+    model.pace()
     yield len(model.requests)
     model.say(*[None] * 4)
 
@@ -310,7 +264,7 @@ async def test_a_model_that_breaks_off_begins_again_for_the_reader_too(
     await client.ask()
     await client.read_until("说到一半就")
     first_turn = client.reader.turn_id
-    model.say(PacedModel.CUT, "从头说完。", None)
+    model.say(CUT, "从头说完。", None)
     reader = await client.read_to_end()
     assert reader.end is not None and reader.text == reader.end.data["reply"] == "从头说完。"
     assert reader.turn_id != first_turn

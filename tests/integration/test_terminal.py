@@ -21,9 +21,17 @@ import pytest
 
 from adapters.terminal.render import rows_below, safe
 from adapters.terminal.words import LOCALES
-from tests.fakes.model_server import KEY, MODEL, Answer, CutHalfWay, FakeModelServer, Silent, Status
+from tests.fakes.model_server import (
+    KEY,
+    MODEL,
+    Answer,
+    CutHalfWay,
+    FakeModelServer,
+    PacedModel,
+    Silent,
+    Status,
+)
 from tests.fakes.program import Program
-from tests.integration.test_http_stream import PacedModel
 
 PATIENCE = 30.0
 ROOT = str(Path(__file__).parents[2])
@@ -254,10 +262,8 @@ async def test_a_conversation_from_greeting_to_goodbye(desk: Desk) -> None:
 
 
 async def test_the_answer_is_seen_while_it_is_written(desk: Desk) -> None:
-    paced = PacedModel()
-    runner = await paced.start()
-    try:
-        terminal = await desk.open(LLM_BASE_URL=paced.url, MODEL_STALL_SECONDS="20")
+    async with PacedModel() as paced:
+        terminal = await desk.open(LLM_BASE_URL=paced.base_url, MODEL_STALL_SECONDS="20")
         await terminal.say("你好")
         for piece in ("我在，", "👨‍👩‍👧 听你\n", "慢慢说。"):
             paced.say(piece)
@@ -266,9 +272,6 @@ async def test_the_answer_is_seen_while_it_is_written(desk: Desk) -> None:
         await terminal.until(PROMPT)
         assert "心语 › \x1b[0m我在，👨‍👩‍👧 听你\r\n慢慢说。\r\n" in terminal.whole
         assert "\x1b[J" not in terminal.whole.partition("我在，")[2], "nothing was taken back"
-    finally:
-        paced.say(None)
-        await runner.cleanup()
 
 
 async def test_the_next_start_shows_what_was_said(desk: Desk) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -24,7 +26,7 @@ from core.ports import ConversationSettings, Outcome
 from core.safety.protocol import load_protocols
 from core.safety.rules import Risk
 from core.turn import CLAIMS_BEFORE_LISTENER
-from core.worker import FAILED_TURN_BACKOFF, LATE_ANSWER_PAUSE
+from core.worker import FAILED_TURN_BACKOFF, LATE_ANSWER_PAUSE, UNCLAIMABLE_PAUSE
 from tests.companion import PATIENCE, Companion, Phone, companion, fallback_model, said, until
 from tests.fakes.model_server import MODEL, Answer, CutHalfWay, FakeModelServer, Silent, Status
 
@@ -335,6 +337,27 @@ async def test_a_turn_that_breaks_is_tried_again_later_and_at_last_declined(
         assert core.rows("select count(*) from inbox where state != 'done'") == [(0,)]
         await core.say("后来的话", "poisoned")
         assert (await phone.wait_for(2, "poisoned"))[1].endswith("后来的话")
+
+
+async def test_a_row_that_does_not_open_is_looked_at_now_and_then_and_holds_nobody_up(
+    tmp_path: Path, model: FakeModelServer
+) -> None:
+    async with companion(tmp_path, fallback_model(model), running=False) as core:
+        await core.say("坏了的一行", "damaged")
+        with closing(sqlite3.connect(tmp_path / "xinyu.db")) as database, database:
+            database.execute("update inbox set body = zeroblob(60)")
+        core.start()
+
+        def broken() -> float:
+            return core.measured("xinyu_turns_broken_total", reason="failed")
+
+        await until(lambda: broken() == 1)
+        for number in range(20):  # the sweeper has gone round many times meanwhile
+            await core.say("健康", f"healthy-{number}")
+            await core.phone.wait_for(1, f"healthy-{number}")
+        assert broken() == 1
+        core.clock.forward(seconds=UNCLAIMABLE_PAUSE.total_seconds() + 1)
+        await until(lambda: broken() == 2)
 
 
 async def test_a_turn_that_broke_once_is_answered_the_next_time(
