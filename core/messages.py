@@ -73,11 +73,34 @@ class ChatMessage:
     created_at: datetime
 
 
+class MarkKind(StrEnum):
+    BOLD = "bold"
+    ITALIC = "italic"
+    STRIKETHROUGH = "strikethrough"
+    CODE = "code"
+    PRE = "pre"
+    """A block of code; the mark's value is its language, if that is known."""
+    QUOTE = "quote"
+    LINK = "link"
+    """The mark's value is the address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How a part of a text is set off: from character `start` to before `end`."""
+
+    kind: MarkKind
+    start: int
+    end: int
+    value: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """One piece of a reply: today text; pictures, voice and buttons come with their channels."""
 
     text: str
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

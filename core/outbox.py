@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 
 from core.errors import DeliveryFailed, RecipientGone, StoreUnavailable
-from core.messages import ConversationKind, Delivery, Platform
+from core.messages import ConversationKind, Delivery, Platform, Segment
 from core.ports import Clock, Measures, RateLimiter, Sender, Store, Transaction
 
 log = structlog.get_logger()
@@ -35,7 +35,7 @@ class Channel:
     """A platform that replies are pushed to."""
 
     sender: Sender
-    render: Callable[[str], list[str]]
+    render: Callable[[str], list[Segment]]
     """Cuts a reply into the pieces the platform takes, each a delivery of its own."""
     overall: Pace
     chat: Pace

@@ -388,4 +388,4 @@ def _renew(owner: str, conversation_ids: tuple[int, ...], until: datetime, tx: T
 
 def _segments(channel: Channel | None, text: str) -> tuple[Segment, ...]:
     """What goes out through the outbox; nothing where the client fetches the reply itself."""
-    return tuple(Segment(piece) for piece in channel.render(text)) if channel is not None else ()
+    return tuple(channel.render(text)) if channel is not None else ()

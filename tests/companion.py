@@ -25,7 +25,7 @@ from core.burst import BurstRule
 from core.dialogue import Dialogue
 from core.intake import Intake
 from core.live import LiveReplies
-from core.messages import Delivery, IncomingMessage, Platform
+from core.messages import Delivery, IncomingMessage, Platform, Segment
 from core.model.breaker import Breaker, BreakerRule
 from core.model.client import ModelClient, ModelEndpoint, ModelLimits
 from core.model.fallback import Candidate, FallbackModel, RetryRule
@@ -93,7 +93,7 @@ class Phone:
     typing: list[str] = field(default_factory=list)
     attempts: list[Delivery] = field(default_factory=list)
     trouble: Callable[[Delivery], Exception | None] = lambda _: None
-    render: Callable[[str], list[str]] = lambda text: [text]
+    render: Callable[[str], list[Segment]] = lambda text: [Segment(text)]
     most_at_once: int = 0
 
     def __post_init__(self) -> None:

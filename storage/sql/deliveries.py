@@ -8,10 +8,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
-from core.messages import ConversationKind, Delivery, DeliveryState, Platform, Segment
+from core.messages import ConversationKind, Delivery, DeliveryState, Platform
 from core.ports import DeliveryRecord
 from storage.keys import KeyRing
 from storage.sql.models import Conversation, DeliveryRow, User
+from storage.sql.segments import unpacked
 from storage.sql.types import AnyRow, Exact, Utc, batched_ids
 
 
@@ -143,7 +144,7 @@ class SqlDeliveries:
             platform=Platform(row.platform),
             chat_id=row.chat_id,
             kind=ConversationKind(row.kind),
-            segment=Segment(self._keys.open(row.data_key, row.body, row.id)),
+            segment=unpacked(self._keys.open(row.data_key, row.body, row.id)),
             attempts=row.attempts,
         )
 

@@ -21,6 +21,7 @@ from storage.sql.models import (
     InboxMessage,
     ModelUsageRow,
 )
+from storage.sql.segments import packed
 from storage.sql.types import Id, Utc
 
 
@@ -116,7 +117,7 @@ class SqlTurns:
                 new_id(),
                 user_id,
                 data_key,
-                segment.text,
+                packed(segment),
                 conversation_id=result.conversation_id,
                 turn_id=result.turn_id,
                 state=DeliveryState.PENDING,

@@ -45,7 +45,7 @@ _PARAMETERS = {
     "deletewebhook": frozenset(["drop_pending_updates"]),
     "getwebhookinfo": frozenset[str](),
     "sendmessage": frozenset(
-        ["chat_id", "text", "disable_notification", "link_preview_options", "protect_content"]
+        ["chat_id", "text", "entities", "disable_notification", "link_preview_options", "protect_content"]
     ),
     "sendchataction": frozenset(["chat_id", "action"]),
 }
@@ -58,6 +58,7 @@ class SentMessage:
     chat_id: int
     text: str
     at: float
+    entities: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -522,7 +523,8 @@ class FakeTelegramApi:
             raise _Refused(400, "Bad Request: message text is empty")
         if units > TEXT_LIMIT:
             raise _Refused(400, "Bad Request: message is too long")
-        self.sent.append(SentMessage(chat["id"], text, time.monotonic()))
+        entities = _entities(given, text)
+        self.sent.append(SentMessage(chat["id"], text, time.monotonic(), entities))
         return {
             "message_id": self._message_id(chat["id"]),
             "from": self._bot(),
@@ -592,6 +594,37 @@ def _text(given: dict[str, Any], name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise _Refused(400, f'Bad Request: field "{name}" must be of type String')
     return value
+
+
+_ENTITIES = frozenset(["bold", "italic", "strikethrough", "code", "pre", "blockquote", "text_link"])
+
+
+def _entities(given: dict[str, Any], text: str) -> tuple[dict[str, Any], ...]:
+    """Stricter than the real one, which mends what overlaps and drops what is empty."""
+    value = given.get("entities", [])
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise _Refused(400, "Bad Request: can't parse entities JSON object") from None
+    units = text.encode("utf-16-le")
+    spans: list[tuple[int, int]] = []
+    for entity in value:
+        start, length = entity["offset"], entity["length"]
+        part = units[2 * start : 2 * (start + length)]
+        try:
+            part.decode("utf-16-le")
+        except UnicodeDecodeError:
+            raise _Refused(400, "Bad Request: an entity ends inside a character") from None
+        if entity["type"] not in _ENTITIES or length < 1 or start < 0 or len(part) != 2 * length:
+            raise _Refused(400, "Bad Request: can't parse entities")
+        if entity["type"] == "text_link" and not re.fullmatch(r"https?://[^\s/]+\.[^\s]+", entity["url"]):
+            raise _Refused(400, "Bad Request: URL is invalid")
+        end = start + length
+        if any(a < start < b < end or start < a < end < b for a, b in spans):
+            raise _Refused(400, "Bad Request: entities overlap")
+        spans.append((start, end))
+    return tuple(value)
 
 
 def _whole(given: dict[str, Any], name: str, default: int) -> int:

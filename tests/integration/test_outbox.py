@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from core.errors import DeliveryFailed, RecipientGone
-from core.messages import Delivery, DeliveryState
+from core.messages import Delivery, DeliveryState, Segment
 from core.model.fallback import FallbackModel
 from core.outbox import OutboxOptions, Pace
 from core.ports import DeliveryRecord
@@ -61,7 +61,7 @@ async def counted(core: Companion, state: DeliveryState, count: int) -> list[Del
 
 
 async def test_pieces_and_answers_arrive_in_order_and_once(tmp_path: Path, model: FallbackModel) -> None:
-    phone = Phone(render=lambda text: [text[start : start + 3] for start in range(0, len(text), 3)])
+    phone = Phone(render=lambda text: [Segment(text[start : start + 3]) for start in range(0, len(text), 3)])
     phone.trouble = fails(times=5, error=DeliveryFailed("unreachable"))
     async with companion(tmp_path, model, phone=phone, options=QUICK) as core:
         for number in range(4):
@@ -185,7 +185,7 @@ async def test_a_permanent_failure_is_not_tried_again(tmp_path: Path, model: Fal
 async def test_who_is_gone_gets_nothing_more_and_who_comes_back_is_answered(
     tmp_path: Path, model: FallbackModel
 ) -> None:
-    phone = Phone(render=lambda text: [text, "下文一", "下文二"])
+    phone = Phone(render=lambda text: [Segment(piece) for piece in (text, "下文一", "下文二")])
     phone.trouble = fails(error=RecipientGone("forbidden"))
     async with companion(tmp_path, model, phone=phone, options=QUICK) as core:
         await core.say("在吗")

@@ -17,7 +17,7 @@ import pytest_asyncio
 from core.burst import BurstRule
 from core.language import Language
 from core.live import Piece
-from core.messages import Platform, Source
+from core.messages import Platform, Segment, Source
 from core.model.client import ModelLimits
 from core.model.fallback import RetryRule
 from core.model.prices import Price
@@ -301,11 +301,11 @@ async def test_a_stop_lets_turns_finish_and_leaves_the_rest_for_the_next_start(
 # --- turns that break -----------------------------------------------------------------------------
 
 
-def breaks_on(answer: str) -> Callable[[str], list[str]]:
-    def render(text: str) -> list[str]:
+def breaks_on(answer: str) -> Callable[[str], list[Segment]]:
+    def render(text: str) -> list[Segment]:
         if text == answer:
             raise ZeroDivisionError("a fault of the channel's")
-        return [text]
+        return [Segment(text)]
 
     return render
 
@@ -365,10 +365,10 @@ async def test_a_turn_that_broke_once_is_answered_the_next_time(
 ) -> None:
     breaks = iter([True])
 
-    def render(text: str) -> list[str]:
+    def render(text: str) -> list[Segment]:
         if next(breaks, False):
             raise ZeroDivisionError
-        return [text]
+        return [Segment(text)]
 
     async with companion(tmp_path, fallback_model(model), phone=Phone(render=render)) as core:
         await core.say("再试一次")
