@@ -1,4 +1,4 @@
-"""A Telegram update as a message, if it is one that we answer: today, text in private chats."""
+"""A Telegram update as a message, if it is one that we answer: today, what people send in private chats."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from telegram import Update
 from telegram.constants import ChatType
 
+from adapters.telegram.content import text_of
 from core.messages import ConversationKind, IncomingMessage, Platform
 from core.text import NotText, clean
 
@@ -30,10 +31,11 @@ def _message_of(update: Update, bot_id: str) -> IncomingMessage | str:
         return "no_message"
     if message.chat.type != ChatType.PRIVATE:
         return f"chat_{message.chat.type}"
-    if message.text is None:
-        return "not_text"
+    said = text_of(message, int(bot_id))
+    if said is None:
+        return "nothing_said"
     try:
-        text = clean(message.text)
+        text = clean(said)
     except NotText:
         return "not_unicode"
     if not text:

@@ -205,11 +205,11 @@ async def test_many_chats_are_answered_each_in_its_order(polling: World) -> None
 
 
 @one_loop
-async def test_what_is_no_private_text_is_passed_over(polling: World) -> None:
+async def test_what_says_nothing_and_what_is_no_private_chat_is_passed_over(polling: World) -> None:
     person = new_person()
     asked, sent = len(polling.model.requests), len(polling.api.sent)
     polling.api.user_says(person, "大家好", chat_type="supergroup")
-    polling.api.user_sends(person, {"sticker": STICKER})
+    polling.api.user_sends(person, {"new_chat_title": "别的名字"})
     polling.api.user_sends(person, {"sticker": {"of_a_shape": "that nobody knows"}})
     polling.api.user_sends(person, {"text": "改过的"}, kind="edited_message")
     polling.api.user_says(person, " \n ")

@@ -42,6 +42,7 @@ def placeholders(text: str) -> set[str]:
 def test_the_folders_are_found() -> None:
     assert {folder.relative_to(ROOT).as_posix() for folder in FOLDERS} >= {
         "core/locales",
+        "adapters/telegram/locales",
         "adapters/web/locales",
     }
 
