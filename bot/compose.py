@@ -17,6 +17,7 @@ from bot.presence import Presence
 from bot.settings import Settings
 from core.burst import BurstRule
 from core.dialogue import Dialogue
+from core.errors import ConfigError
 from core.intake import Intake
 from core.live import LiveReplies
 from core.messages import Platform
@@ -34,6 +35,7 @@ from core.worker import Worker, WorkerOptions
 from storage.keys import KeyRing, load_or_create_key, parse_key
 from storage.rate_limits import LocalRateLimiter
 from storage.sql.open import SqlStore, open_store
+from storage.sql.revision import has_people
 from storage.wakeups import LocalWakeups, RedisWakeups
 
 log = structlog.get_logger()
@@ -70,6 +72,7 @@ def key_ring(settings: Settings) -> KeyRing:
 async def opened_store(settings: Settings) -> AsyncIterator[SqlStore]:
     """The database alone, for commands. Raises ConfigError, StoreUnavailable."""
     _make_data_folder(settings)
+    await asyncio.to_thread(_refuse_lost_key, settings)
     store = await open_store(settings.store_url, key_ring(settings))
     try:
         yield store
@@ -83,11 +86,12 @@ async def composed(
     *,
     channels: Mapping[Platform, Channel],
     sweeps: bool = True,
-    turns: bool = True,
+    only: Platform | None = None,
 ) -> AsyncIterator[Companion]:
     """The companion, its leases taken over from dead processes; nothing runs yet.
 
-    `sweeps`: look for work that nobody woke us for. `turns`: whether this process answers at all.
+    `sweeps`: look for work that nobody woke us for. `only`: answer on that platform alone, and take no part in
+    the wake-ups of other processes, who wait for what is woken here.
     """
     async with AsyncExitStack() as stack:
         _make_data_folder(settings)
@@ -98,7 +102,7 @@ async def composed(
         metrics = Metrics(CollectorRegistry())
         model = make_model(settings)
         stack.push_async_callback(model.close)
-        wakeups = make_wakeups(settings, presence.owner)
+        wakeups = make_wakeups(settings, presence.owner) if only is None else LocalWakeups()
         stack.push_async_callback(wakeups.close)
         persona = load_card(settings.persona_file or DEFAULT_CARD)
         outbox = Outbox(
@@ -117,6 +121,7 @@ async def composed(
             burst=BurstRule(settings.burst_quiet_seconds, settings.burst_max_seconds),
             turns_at_once=settings.max_turns,
             sweeps=sweeps,
+            platforms=() if only is None else (only,),
         )
         intake = Intake(store, wakeups, clock, metrics)
         stack.push_async_callback(intake.close)
@@ -136,20 +141,34 @@ async def composed(
         )
 
 
+def _refuse_lost_key(settings: Settings) -> None:
+    """A new key in the place of a lost one opens nothing, and would look like the right one to a backup."""
+    file = settings.data_dir / KEY_FILE
+    if settings.encryption_key is None and not file.exists() and has_people(settings.store_url):
+        raise ConfigError(
+            f"{file} is gone, and the database was written with it: restore it from your backup"
+        )
+
+
 def _make_data_folder(settings: Settings) -> None:
     """What people said lies there: it is nobody else's to read, sealed or not."""
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def model_endpoints(settings: Settings) -> list[ModelEndpoint]:
-    """DEFAULT_MODEL and FALLBACK_MODELS; none where neither a key nor an endpoint of one's own is set."""
-    if settings.llm_api_key is None and urlsplit(settings.llm_base_url).hostname == _DEFAULT_HOST:
-        return []
+    """DEFAULT_MODEL and FALLBACK_MODELS, without those that need a key and have none.
+
+    The key goes to the host it was given for and to no other.
+    """
     key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else ""
+    own_host = urlsplit(settings.llm_base_url).hostname
     endpoints = []
     for entry in (settings.default_model, *settings.fallback_models):
         name, _, base_url = entry.partition("@")
-        endpoints.append(ModelEndpoint(base_url or settings.llm_base_url, key, name))
+        host = urlsplit(base_url or settings.llm_base_url).hostname
+        its_key = key if host == own_host else ""
+        if its_key or host != _DEFAULT_HOST:
+            endpoints.append(ModelEndpoint(base_url or settings.llm_base_url, its_key, name))
     return endpoints
 
 

@@ -114,6 +114,7 @@ class _Process:
         await self._companion.worker.drain(self._settings.shutdown_seconds)
         left = self._settings.shutdown_seconds - (time.monotonic() - began)
         await self._companion.outbox.drain(max(1.0, left))
+        await self._companion.worker.let_go()
         if runner is not None:
             await runner.cleanup()
         if self._telegram is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+OF_THE_PROMPT = frozenset({"bad_request", "content_filter"})
+"""Reasons of a ModelUnavailable that say something about what was asked, nothing about the endpoint's health."""
 RESTING = "resting"
 """The reason of a ModelUnavailable for which no endpoint was asked: their breakers are open."""
 

@@ -19,6 +19,11 @@ class Platform(StrEnum):
     TERMINAL = "terminal"
 
 
+EVERY_PLATFORM = tuple(Platform)
+FETCHED = frozenset({Platform.WEB, Platform.TERMINAL})
+"""Where clients fetch their answers: nothing is pushed, so every worker can answer there."""
+
+
 class ConversationKind(StrEnum):
     PRIVATE = "private"
     GROUP = "group"

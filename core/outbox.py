@@ -22,6 +22,9 @@ from core.ports import Clock, Measures, RateLimiter, Sender, Store, Transaction
 log = structlog.get_logger()
 
 
+BROKEN_PAUSE = timedelta(minutes=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How fast a platform lets us send: tokens a second and how many at once."""
@@ -77,6 +80,15 @@ class Outbox:
         self._slots = asyncio.Semaphore(options.at_once)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._broken: dict[int, datetime] = {}
+        """Conversations whose deliveries broke in a way that nobody foresaw, and until when they rest."""
+        self._sent: dict[int, str | None] = {}
+        """Deliveries that the platform took and whose rows do not say so yet: they must not go out again."""
+
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        """Where replies are pushed to."""
+        return tuple(self._channels)
 
     def channel(self, platform: Platform) -> Channel | None:
         """How replies are pushed to a platform; None where clients fetch them."""
@@ -105,7 +117,7 @@ class Outbox:
         while True:
             try:
                 for conversation_id in await self._due():
-                    if conversation_id not in self._at_work:
+                    if conversation_id not in self._at_work and not self._rests(conversation_id):
                         self.look_at(conversation_id)
             except StoreUnavailable as error:
                 log.warning("outbox_sweep_failed", reason=str(error))
@@ -114,7 +126,9 @@ class Outbox:
     async def _due(self) -> list[int]:
         now, owner = self._clock.now(), self._options.owner
         limit = self._options.at_once + len(self._at_work)
-        return await self._store.read(lambda tx: tx.deliveries.conversations_due(owner, now, limit))
+        return await self._store.read(
+            lambda tx: tx.deliveries.conversations_due(owner, now, limit, self.platforms)
+        )
 
     async def _renew_leases(self) -> None:
         while True:
@@ -128,11 +142,13 @@ class Outbox:
     async def drain(self, seconds: float) -> None:
         """Let deliveries under way finish for so long; the rest stays for the next start."""
         self._closing = True
+        renewing = asyncio.create_task(self._renew_leases(), name="delivery-leases")
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        renewing.cancel()
 
     async def _work(self, conversation_id: int) -> None:
         structlog.contextvars.bind_contextvars(conversation_id=conversation_id)  # in all that this task logs
@@ -144,9 +160,19 @@ class Outbox:
                             return
         except StoreUnavailable as error:
             log.warning("delivery_not_stored", conversation_id=conversation_id, reason=str(error))
+        except Exception:  # the task's top: a row that does not open, say. It must not spin.
+            log.exception("delivery_broke", conversation_id=conversation_id)
+            self._broken[conversation_id] = self._clock.now() + BROKEN_PAUSE
         finally:
             if self._at_work.pop(conversation_id):
                 self.look_at(conversation_id)
+
+    def _rests(self, conversation_id: int) -> bool:
+        until = self._broken.get(conversation_id)
+        if until is not None and until <= self._clock.now():
+            del self._broken[conversation_id]
+            return False
+        return until is not None
 
     async def _claim(self, conversation_id: int) -> list[Delivery]:
         now, options = self._clock.now(), self._options
@@ -160,10 +186,11 @@ class Outbox:
         if channel is None:  # its channel is switched off: it waits until it is on again
             await self._put_off(delivery, "channel_off", self._options.longest_backoff)
             return False
-        await self._keep_pace(channel, delivery)
         try:
-            async with asyncio.timeout(self._options.send_seconds):
-                message_id = await channel.sender.send(delivery)
+            if delivery.id not in self._sent:
+                await self._keep_pace(channel, delivery)
+                async with asyncio.timeout(self._options.send_seconds):
+                    self._sent[delivery.id] = await channel.sender.send(delivery)
         except RecipientGone:
             await self._bury(delivery)
             return False
@@ -174,8 +201,9 @@ class Outbox:
         except Exception:  # a sender's own fault: this delivery must not spin, nor hold the others for ever
             log.exception("sender_broke", delivery_id=delivery.id, platform=delivery.platform)
             return await self._failed(delivery, DeliveryFailed("internal_error"))
-        now = self._clock.now()
+        now, message_id = self._clock.now(), self._sent[delivery.id]
         await self._record(lambda tx: tx.deliveries.mark_sent(delivery.id, message_id, now))
+        del self._sent[delivery.id]
         self._measures.delivered(delivery.platform, "sent")
         return True
 
@@ -191,7 +219,11 @@ class Outbox:
         )
         if error.permanent or attempts >= self._options.attempts:
             now = self._clock.now()
-            await self._record(lambda tx: tx.deliveries.mark_failed(delivery.id, error.reason, None, now))
+            await self._record(
+                lambda tx: tx.deliveries.mark_failed(
+                    delivery.id, self._options.owner, error.reason, None, now
+                )
+            )
             self._measures.delivered(delivery.platform, "dead")
             return True
         await self._put_off(delivery, error.reason, error.retry_after or self._backoff(attempts))
@@ -206,7 +238,9 @@ class Outbox:
     async def _put_off(self, delivery: Delivery, reason: str, wait: timedelta) -> None:
         now = self._clock.now()
         again = now + wait
-        await self._record(lambda tx: tx.deliveries.mark_failed(delivery.id, reason, again, now))
+        await self._record(
+            lambda tx: tx.deliveries.mark_failed(delivery.id, self._options.owner, reason, again, now)
+        )
         # Only for promptness: the sweeper finds it too.
         asyncio.get_running_loop().call_later(wait.total_seconds(), self.look_at, delivery.conversation_id)
 

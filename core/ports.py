@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from core.messages import (
+    EVERY_PLATFORM,
     ChatMessage,
     Delivery,
     DeliveryState,
@@ -189,20 +190,38 @@ class InboxRows(Protocol):
         """The answer to a message; None while there is none."""
         ...
 
-    def conversations_waiting(self, owner: str, now: datetime, limit: int) -> list[int]:
-        """Conversations with pending messages that `owner` may claim, longest waiting first."""
+    def conversations_waiting(
+        self, owner: str, now: datetime, limit: int, platforms: Sequence[Platform] = EVERY_PLATFORM
+    ) -> list[int]:
+        """Conversations on these platforms with pending messages that `owner` may claim, longest waiting first."""
         ...
 
-    def conversations_deferred(self, owner: str, since: datetime, now: datetime, limit: int) -> list[int]:
+    def conversations_deferred(
+        self,
+        owner: str,
+        since: datetime,
+        now: datetime,
+        limit: int,
+        platforms: Sequence[Platform] = EVERY_PLATFORM,
+    ) -> list[int]:
         """Claimable conversations whose newest messages, since then, only the listener answered."""
         ...
 
 
 class ConversationRows(Protocol):
     def claim(
-        self, conversation_id: int, owner: str, now: datetime, until: datetime, window: int
+        self,
+        conversation_id: int,
+        owner: str,
+        now: datetime,
+        until: datetime,
+        window: int,
+        platforms: Sequence[Platform] = EVERY_PLATFORM,
     ) -> ClaimedConversation | None:
-        """Take the lease and read what a turn needs; None if somebody else holds it or nothing waits."""
+        """Take the lease and read what a turn needs.
+
+        None if somebody else holds it, it is on none of these platforms, or nothing waits.
+        """
         ...
 
     def renew(self, owner: str, conversation_ids: Sequence[int], until: datetime) -> None:
@@ -258,17 +277,22 @@ class DeliveryRows(Protocol):
     def mark_sent(self, delivery_id: int, platform_message_id: str | None, now: datetime) -> None: ...
 
     def mark_failed(
-        self, delivery_id: int, reason: str, next_attempt_at: datetime | None, now: datetime
+        self, delivery_id: int, owner: str, reason: str, next_attempt_at: datetime | None, now: datetime
     ) -> None:
-        """Another attempt at that time, or never (`None`: a dead letter)."""
+        """Another attempt at that time, or never (`None`: a dead letter).
+
+        Nothing, if the owner's lease was lost meanwhile: whoever has it now decides.
+        """
         ...
 
     def bury_conversation(self, conversation_id: int, reason: str, now: datetime) -> int:
         """The recipient is gone: every unsent delivery becomes a dead letter; how many."""
         ...
 
-    def conversations_due(self, owner: str, now: datetime, limit: int) -> builtins.list[int]:
-        """Conversations with deliveries that are due and that `owner` may claim."""
+    def conversations_due(
+        self, owner: str, now: datetime, limit: int, platforms: Sequence[Platform] = EVERY_PLATFORM
+    ) -> builtins.list[int]:
+        """Conversations on these platforms with deliveries that are due and that `owner` may claim."""
         ...
 
     def list(self, state: DeliveryState, limit: int) -> builtins.list[DeliveryRecord]: ...

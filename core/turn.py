@@ -9,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from core.errors import ModelUnavailable
+from core.errors import OF_THE_PROMPT, ModelUnavailable
 from core.ids import new_id
 from core.language import Language, language_of
 from core.messages import Source
@@ -23,7 +23,6 @@ from core.safety.rules import Risk, assess
 
 log = structlog.get_logger()
 
-CONTENT_FILTER = "content_filter"
 CLAIMS_BEFORE_LISTENER = 10
 """A turn that was begun this often and never finished (it may be what kills us) is not tried again.
 
@@ -112,7 +111,7 @@ async def answer(
     except ModelUnavailable as error:
         parts.measures.model_failed(error.reason)
         log.warning("model_unavailable", conversation_id=conversation.id, reason=error.reason)
-        if not conversation.pending and error.reason != CONTENT_FILTER:
+        if not conversation.pending and error.reason not in OF_THE_PROMPT:
             raise
         return _listen(parts, prepared, audience, _mood(conversation, error))
 
@@ -138,7 +137,7 @@ async def _ask_model(parts: TurnParts, prepared: Prepared, audience: Audience) -
 
 
 def _mood(conversation: ClaimedConversation, error: ModelUnavailable) -> ListenerMood:
-    if error.reason == CONTENT_FILTER:  # this very text will be refused again: promise nothing
+    if error.reason in OF_THE_PROMPT:  # this very text will be refused again: promise nothing
         return ListenerMood.DECLINED
     return ListenerMood.STILL_UNAVAILABLE if conversation.deferred else ListenerMood.UNAVAILABLE
 

@@ -19,7 +19,7 @@ from core.burst import BurstRule, begin_at, next_turn
 from core.errors import RESTING, LeaseLost, ModelUnavailable, StoreUnavailable
 from core.ids import new_id
 from core.live import LiveReplies, LiveReply
-from core.messages import ChatMessage, Role, Segment
+from core.messages import FETCHED, ChatMessage, Platform, Role, Segment
 from core.outbox import Channel, Outbox
 from core.ports import (
     ClaimedConversation,
@@ -55,6 +55,8 @@ class WorkerOptions:
     sweep_seconds: float = 2.0
     late_answer_within: timedelta = timedelta(hours=12)
     window_messages: int = 40
+    platforms: tuple[Platform, ...] = ()
+    """Answer only there; empty: wherever an answer can reach its person."""
     sweeps: bool = True
     """Off in the terminal's own process, which answers only what was said there."""
 
@@ -122,6 +124,8 @@ class Worker:
         """Conversations that a task of ours works on, each with its bell for new messages."""
         self._late_again_at = clock.now()
         self._unclaimable: dict[int, datetime] = {}
+        self._platforms = options.platforms or (*FETCHED, *outbox.platforms)
+        """Where this process can have an answer reach its person. Anybody else's message waits for who can."""
         self._slots = asyncio.Semaphore(options.turns_at_once)
         self._turns: set[asyncio.Task[None]] = set()
 
@@ -136,11 +140,16 @@ class Worker:
 
     async def drain(self, seconds: float) -> None:
         """Let running turns finish for so long, then give up the rest: their messages stay for the next start."""
+        renewing = asyncio.create_task(self._renew_leases(), name="leases")
         if self._turns:
             await asyncio.wait(self._turns, timeout=seconds)
         for turn in self._turns:
             turn.cancel()
         await asyncio.gather(*self._turns, return_exceptions=True)
+        renewing.cancel()
+
+    async def let_go(self) -> None:
+        """Give back every lease of this process: the last thing before it ends, when nothing is sent any more."""
         with suppress(StoreUnavailable):  # then they expire
             await self._store.write(lambda tx: tx.conversations.release_all(self._options.owner))
 
@@ -191,11 +200,15 @@ class Worker:
         """
         now, owner = self._clock.now(), self._options.owner
         limit = self._options.turns_at_once + len(self._at_work)
-        waiting = await self._store.read(lambda tx: tx.inbox.conversations_waiting(owner, now, limit))
+        waiting = await self._store.read(
+            lambda tx: tx.inbox.conversations_waiting(owner, now, limit, self._platforms)
+        )
         if not self._parts.model.available or now < self._late_again_at:
             return waiting
         since = now - self._options.late_answer_within
-        late = await self._store.read(lambda tx: tx.inbox.conversations_deferred(owner, since, now, limit))
+        late = await self._store.read(
+            lambda tx: tx.inbox.conversations_deferred(owner, since, now, limit, self._platforms)
+        )
         return waiting + late
 
     async def _renew_leases(self) -> None:
@@ -258,7 +271,12 @@ class Worker:
         now, options = self._clock.now(), self._options
         return await self._store.write(
             lambda tx: tx.conversations.claim(
-                conversation_id, options.owner, now, now + options.lease, options.window_messages
+                conversation_id,
+                options.owner,
+                now,
+                now + options.lease,
+                options.window_messages,
+                self._platforms,
             )
         )
 
@@ -295,15 +313,19 @@ class Worker:
         bell: _Bell,
     ) -> Draft | None:
         """The answer, or None if a message came in time to be part of it."""
-        answering = asyncio.create_task(self._answer(claimed, messages, watchers), name="answer")
+        answering = asyncio.create_task(self._answer(claimed, messages, watchers, bell), name="answer")
+        more = False
         try:
             while True:
                 await asyncio.wait((answering, bell.rang), return_when=asyncio.FIRST_COMPLETED)
                 if answering.done():
+                    if more:
+                        bell.ring()
                     return answering.result()
                 bell.clear()
                 if await self._begins_again(claimed, messages, watchers):
                     return None
+                more = True
         finally:
             answering.cancel()
             with suppress(asyncio.CancelledError):
@@ -325,13 +347,20 @@ class Worker:
         return not claimed.pending or (not watchers.shown and age <= RESTART_LIMIT)
 
     async def _answer(
-        self, claimed: ClaimedConversation, messages: tuple[Pending, ...], watchers: _Watchers
+        self,
+        claimed: ClaimedConversation,
+        messages: tuple[Pending, ...],
+        watchers: _Watchers,
+        bell: _Bell,
     ) -> Draft:
         prepared = prepare(self._parts, claimed, messages)
         channel = self._outbox.channel(claimed.platform)
         if prepared.risk.waits and claimed.pending:
             rule = self._options.burst.of(claimed.settings)
             await self._sleep_until(begin_at(messages, rule))
+            waited = rule.quiet_seconds > 0 and not messages[0].message.alone
+            if waited and len(next_turn(await self._pending(claimed.id))) > len(messages):
+                bell.ring()  # another process stored it and woke somebody else
         async with show_while(channel.sender if channel else None, claimed.chat_id):
             return await answer(self._parts, claimed, prepared, watchers)
 

@@ -167,6 +167,7 @@ class Companion:
         results = await asyncio.gather(*self._jobs, return_exceptions=True)
         await self.worker.drain(turns)
         await self.outbox.drain(deliveries)
+        await self.worker.let_go()
         broken = [result for result in results if not isinstance(result, asyncio.CancelledError)]
         assert not broken, broken
         self._jobs = []
@@ -222,8 +223,12 @@ async def companion(
     sweep_seconds: float = 0.05,
     lease: timedelta = timedelta(seconds=30),
     running: bool = True,
+    channel: bool = True,
 ) -> AsyncIterator[Companion]:
-    """A core on the database in a folder. `running=False`: `start` it when the test is ready."""
+    """A core on the database in a folder. `running=False`: `start` it when the test is ready.
+
+    `channel=False`: Telegram is switched off in this process.
+    """
     async with AsyncExitStack() as stack:
         stack.enter_context(logging_to(folder / "log", terminal=StringIO()))
         store = await open_store(f"sqlite:///{folder / 'xinyu.db'}", KeyRing(bytes(KEY_BYTES)))
@@ -236,10 +241,10 @@ async def companion(
             Metrics(CollectorRegistry()),
             LocalWakeups(),
         )
-        channel = Channel(phone, phone.render, overall=pace, chat=chat_pace, group=chat_pace)
+        telegram = Channel(phone, phone.render, overall=pace, chat=chat_pace, group=chat_pace)
         outbox = Outbox(
             store,
-            {Platform.TELEGRAM: channel},
+            {Platform.TELEGRAM: telegram} if channel else {},
             LocalRateLimiter(),
             clock,
             metrics,

@@ -195,7 +195,7 @@ class _CoreBeside:
         """As bot/lifecycle: work until told to stop, then let what runs finish."""
         task = asyncio.current_task()
         assert task is not None
-        async with composed(self._settings, channels={}, sweeps=False) as companion:
+        async with composed(self._settings, channels={}, sweeps=False, only=Platform.TERMINAL) as companion:
             running = _Running(asyncio.get_running_loop(), task, asyncio.Event(), companion)
             try:
                 async with asyncio.TaskGroup() as group:
@@ -217,6 +217,7 @@ class _CoreBeside:
         except asyncio.CancelledError:  # Ctrl-C: give the leases back all the same
             await companion.worker.drain(0)
         await companion.outbox.drain(0)
+        await companion.worker.let_go()
 
     async def _follow_on_loop(
         self, message: IncomingMessage, show: Callable[[Piece | Outcome], None]

@@ -118,7 +118,7 @@ class ModelClient:
                         patience.reschedule(asyncio.get_running_loop().time() + self._limits.stall_seconds)
         except TimeoutError:
             raise ModelUnavailable("silent") from None
-        except (OpenAIError, httpx2.HTTPError, OSError, ValueError) as error:
+        except (OpenAIError, httpx2.HTTPError, OSError, ValueError, RecursionError) as error:
             raise _translate(error) from error
 
     async def _client(self) -> AsyncOpenAI:
@@ -154,7 +154,8 @@ class ModelClient:
         else:
             prompt_tokens = _count(told.get("prompt_tokens"))
             completion = _count(told.get("completion_tokens"))
-            cached = _count((told.get("prompt_tokens_details") or {}).get("cached_tokens"))
+            details = told.get("prompt_tokens_details")
+            cached = _count(details.get("cached_tokens") if isinstance(details, dict) else None)
         price = self._price
         return ModelUsage(
             model=self.endpoint.model,
@@ -186,12 +187,13 @@ class _Answer:
             raise ModelUnavailable("stream_error")
         if isinstance(chunk.get("usage"), dict):
             self.usage = chunk["usage"]
-        choices = chunk.get("choices") or [{}]
-        self._finish_reason = choices[0].get("finish_reason") or self._finish_reason
-        content = (choices[0].get("delta") or {}).get("content")
-        if not isinstance(content, str):
-            return ""
-        return self._see(self._shown.feed(content))
+        try:
+            choice = (chunk.get("choices") or [{}])[0]
+            self._finish_reason = choice.get("finish_reason") or self._finish_reason
+            content = (choice.get("delta") or {}).get("content")
+        except (AttributeError, KeyError, TypeError):  # JSON, but of another shape
+            raise ModelUnavailable("invalid_json") from None
+        return self._see(self._shown.feed(content)) if isinstance(content, str) else ""
 
     def end(self) -> str:
         """Text that was held back. Raises ModelUnavailable unless the answer is whole and says something."""
@@ -264,7 +266,7 @@ def _translate(error: Exception) -> ModelUnavailable:
         return _of_status(error.status_code, error.response.headers, error.code)
     if isinstance(error, APIConnectionError):  # silence while reading is timed by us, not by the SDK
         return ModelUnavailable("unreachable")
-    if isinstance(error, ValueError):
+    if isinstance(error, (ValueError, RecursionError)):
         return ModelUnavailable("invalid_json")
     return ModelUnavailable("cut_off")
 

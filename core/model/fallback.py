@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 
-from core.errors import RESTING, ModelUnavailable
+from core.errors import OF_THE_PROMPT, RESTING, ModelUnavailable
 from core.model.breaker import Breaker
 from core.model.client import ModelClient
 from core.model.events import Finished, ModelEvent, PromptMessage, Restarted, TextDelta
 
 log = structlog.get_logger()
 
-FINAL_REASONS = frozenset({"refused_key", "no_such_model", "bad_request", "content_filter"})
+FINAL_REASONS = frozenset({"busy", "refused_key", "no_such_model", "bad_request", "content_filter"})
 """The same call would fail the same way: no second try with this model."""
 AT_ONCE_REASONS = frozenset({"refused_key", "no_such_model"})
 """One such failure shows that the endpoint is set up wrongly: its breaker opens at once."""
-OF_THE_PROMPT = frozenset({"bad_request", "content_filter"})
-"""These say something about what was asked, nothing about the endpoint's health."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +73,45 @@ class FallbackModel:
         shown = False
         for candidate in self._candidates:
             for tried in range(1, self._rule.tries + 1):
-                if asyncio.get_running_loop().time() >= give_up_at or not candidate.breaker.enter():
+                if not candidate.breaker.lets_through:
                     break
                 if shown:
                     yield Restarted()
                     shown = False
                 try:
-                    async with self._calls, aclosing(self._try(candidate, prompt)) as events:
+                    async with self._slot(give_up_at), aclosing(self._try(candidate, prompt)) as events:
                         async for event in events:
                             shown = shown or isinstance(event, TextDelta)
                             yield event
                     return
                 except ModelUnavailable as error:
+                    if error.reason == RESTING:
+                        break
                     last = error
                 if not await self._worth_another(last, tried):
                     break
         raise last
+
+    @asynccontextmanager
+    async def _slot(self, give_up_at: float) -> AsyncGenerator[None, None]:
+        """One of the calls at once. Raises ModelUnavailable if none is free in time."""
+        try:
+            async with asyncio.timeout_at(give_up_at):
+                await self._calls.acquire()
+        except TimeoutError:
+            raise ModelUnavailable("busy") from None
+        try:
+            yield
+        finally:
+            self._calls.release()
 
     async def _try(
         self, candidate: Candidate, prompt: Sequence[PromptMessage]
     ) -> AsyncGenerator[ModelEvent, None]:
         """One call, its end told to the breaker."""
         breaker = candidate.breaker
+        if not breaker.enter():  # here, where leaving again in whatever way is told to it
+            raise ModelUnavailable(RESTING)
         settled = False
         try:
             async with aclosing(candidate.client.stream(prompt)) as events:

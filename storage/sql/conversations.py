@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Update, and_, bindparam, or_, select, union, update
 
-from core.messages import ChatMessage, Platform, Role, Source
+from core.messages import EVERY_PLATFORM, ChatMessage, Platform, Role, Source
 from core.ports import ClaimedConversation, ConversationSettings, Pending
 from storage.keys import KeyRing
 from storage.sql.history import HISTORY, open_message
@@ -26,7 +26,13 @@ class SqlConversations:
         self._inbox = SqlInbox(connection, keys)
 
     def claim(
-        self, conversation_id: int, owner: str, now: datetime, until: datetime, window: int
+        self,
+        conversation_id: int,
+        owner: str,
+        now: datetime,
+        until: datetime,
+        window: int,
+        platforms: Sequence[Platform] = EVERY_PLATFORM,
     ) -> ClaimedConversation | None:
         taken = self._connection.execute(
             _CLAIM,
@@ -35,6 +41,7 @@ class SqlConversations:
                 "me": owner,
                 "now": now,
                 "until": until,
+                "platforms": platforms,
             },
         )
         if taken.rowcount == 0:
@@ -139,7 +146,11 @@ def _claim() -> Update:
     )
     return (
         update(Conversation)
-        .where(Conversation.id == bindparam("conversation"), free)
+        .where(
+            Conversation.id == bindparam("conversation"),
+            Conversation.platform.in_(bindparam("platforms", expanding=True)),
+            free,
+        )
         .values(
             lease_owner=bindparam("me"),
             lease_until=bindparam("until", type_=Utc()),

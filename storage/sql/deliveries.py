@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
-from core.messages import ConversationKind, Delivery, DeliveryState, Platform
+from core.messages import EVERY_PLATFORM, ConversationKind, Delivery, DeliveryState, Platform
 from core.ports import DeliveryRecord
 from storage.keys import KeyRing
 from storage.sql.models import Conversation, DeliveryRow, User
@@ -49,11 +49,15 @@ class SqlDeliveries:
         )
 
     def mark_failed(
-        self, delivery_id: int, reason: str, next_attempt_at: datetime | None, now: datetime
+        self, delivery_id: int, owner: str, reason: str, next_attempt_at: datetime | None, now: datetime
     ) -> None:
         self._connection.execute(
             update(DeliveryRow)
-            .where(DeliveryRow.id == delivery_id)
+            .where(
+                DeliveryRow.id == delivery_id,
+                DeliveryRow.state == DeliveryState.PENDING,
+                DeliveryRow.lease_owner == owner,
+            )
             .values(
                 state=DeliveryState.DEAD if next_attempt_at is None else DeliveryState.PENDING,
                 attempts=DeliveryRow.attempts + 1,
@@ -80,13 +84,17 @@ class SqlDeliveries:
             )
         ).rowcount
 
-    def conversations_due(self, owner: str, now: datetime, limit: int) -> builtins.list[int]:
+    def conversations_due(
+        self, owner: str, now: datetime, limit: int, platforms: Sequence[Platform] = EVERY_PLATFORM
+    ) -> builtins.list[int]:
         # The sum keeps SQLite from walking through all deliveries ever in the order of their conversations.
         conversation = (DeliveryRow.conversation_id + 0).label("conversation")
         return list(
             self._connection.execute(
                 select(conversation)
+                .join(Conversation, Conversation.id == DeliveryRow.conversation_id)
                 .where(
+                    Conversation.platform.in_(platforms),
                     DeliveryRow.state == DeliveryState.PENDING,
                     DeliveryRow.next_attempt_at <= now,
                     or_(

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 from core.ids import new_id
-from core.messages import ConversationKind, IncomingMessage, Platform, Role
+from core.messages import EVERY_PLATFORM, ConversationKind, IncomingMessage, Platform, Role
 from core.ports import Accepted, Outcome, Pending
 from storage.keys import KeyRing
 from storage.sql import people
@@ -78,14 +78,24 @@ class SqlInbox:
             deferred=row.state == InboxState.DEFERRED,
         )
 
-    def conversations_waiting(self, owner: str, now: datetime, limit: int) -> list[int]:
-        return list(self._connection.execute(_claimable(InboxState.PENDING, owner, now, limit)).scalars())
+    def conversations_waiting(
+        self, owner: str, now: datetime, limit: int, platforms: Sequence[Platform] = EVERY_PLATFORM
+    ) -> list[int]:
+        waiting = _claimable(InboxState.PENDING, owner, now, limit, platforms)
+        return list(self._connection.execute(waiting).scalars())
 
-    def conversations_deferred(self, owner: str, since: datetime, now: datetime, limit: int) -> list[int]:
+    def conversations_deferred(
+        self,
+        owner: str,
+        since: datetime,
+        now: datetime,
+        limit: int,
+        platforms: Sequence[Platform] = EVERY_PLATFORM,
+    ) -> list[int]:
         newer = InboxMessage.__table__.alias()
         return list(
             self._connection.execute(
-                _claimable(InboxState.DEFERRED, owner, now, limit).where(
+                _claimable(InboxState.DEFERRED, owner, now, limit, platforms).where(
                     InboxMessage.received_at >= since,
                     ~exists().where(
                         newer.c.conversation_id == InboxMessage.conversation_id,
@@ -206,12 +216,15 @@ _STORED_EVENTS = select(InboxMessage.event_id, InboxMessage.id, InboxMessage.con
 )
 
 
-def _claimable(state: InboxState, owner: str, now: datetime, limit: int) -> Any:
+def _claimable(
+    state: InboxState, owner: str, now: datetime, limit: int, platforms: Sequence[Platform]
+) -> Any:
     return (
         select(InboxMessage.conversation_id)
         .join(Conversation, Conversation.id == InboxMessage.conversation_id)
         .where(
             InboxMessage.state == state,
+            Conversation.platform.in_(platforms),
             or_(
                 Conversation.lease_until.is_(None),
                 Conversation.lease_until < now,

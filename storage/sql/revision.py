@@ -40,6 +40,20 @@ def refuse_unknown(revision: str | None) -> None:
         )
 
 
+def has_people(url: str) -> bool:
+    """Whether anything was written for anybody. Creates nothing. Blocking."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
+        return False
+    engine = blocking_engine(url)
+    try:
+        with engine.connect() as connection:
+            found = inspect(connection).has_table("users")
+            return found and connection.exec_driver_sql("SELECT 1 FROM users LIMIT 1").first() is not None
+    finally:
+        engine.dispose()
+
+
 def _known() -> frozenset[str]:
     """Every revision, oldest first by name: `0001_the_spine.py` is 0001."""
     return frozenset(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))

@@ -161,6 +161,26 @@ async def test_listing_stops_at_its_limit_and_shows_no_text(store: Store) -> Non
     assert "秘密" not in repr(records)
 
 
+async def test_a_failure_reported_by_who_lost_the_lease_changes_nothing(store: Store) -> None:
+    """Slow A's time-out comes after B took over and sent: it must not go out a third time."""
+    conversation_id = await deliveries_of(store, "e1", "一")
+    (first,) = await claim_deliveries(store, conversation_id, "slow")
+    (taken,) = await claim_deliveries(store, conversation_id, "other", LATER)
+    assert taken.id == first.id
+    await _fail(store, first.id, LATER, owner="slow")
+    assert await claim_deliveries(store, conversation_id, "third", LATER) == []
+    await store.write(lambda tx: tx.deliveries.mark_sent(first.id, None, LATER))
+    await _fail(store, first.id, LATER, owner="slow")
+    assert await _due(store, "slow", LATER + A_SECOND) == []
+
+
+async def test_what_is_due_on_other_platforms_is_left_to_others(store: Store) -> None:
+    conversation_id = await deliveries_of(store, "e1", "一")
+    found = await store.read(lambda tx: tx.deliveries.conversations_due("me", NOW, 9, (Platform.WECHAT,)))
+    assert found == []
+    assert await _due(store) == [conversation_id]
+
+
 def _texts(deliveries: list[Delivery]) -> list[str]:
     return [one.segment.text for one in deliveries]
 
@@ -170,6 +190,10 @@ async def _due(store: Store, owner: str = "me", now: datetime = NOW, limit: int 
 
 
 async def _fail(
-    store: Store, delivery_id: int, again_at: datetime | None, reason: str = "unreachable"
+    store: Store,
+    delivery_id: int,
+    again_at: datetime | None,
+    reason: str = "unreachable",
+    owner: str = "me",
 ) -> None:
-    await store.write(lambda tx: tx.deliveries.mark_failed(delivery_id, reason, again_at, NOW))
+    await store.write(lambda tx: tx.deliveries.mark_failed(delivery_id, owner, reason, again_at, NOW))

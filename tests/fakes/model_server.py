@@ -78,13 +78,20 @@ class InvalidJson:
 
 
 @dataclass(frozen=True, slots=True)
+class OddChunk:
+    """JSON that is no chunk of an answer."""
+
+    chunk: object
+
+
+@dataclass(frozen=True, slots=True)
 class Silent:
     """Says nothing for ever, from the start or after some text."""
 
     after: str = ""
 
 
-Behaviour = Echo | Answer | Status | HtmlPage | EmptyStream | CutHalfWay | InvalidJson | Silent
+Behaviour = Echo | Answer | Status | HtmlPage | EmptyStream | CutHalfWay | InvalidJson | OddChunk | Silent
 
 
 @dataclass
@@ -200,6 +207,9 @@ class FakeModelServer:
             case InvalidJson():
                 response = await _open(request)
                 await response.write(b'data: {"choices": [{"delta": {"content": "\n\n')
+            case OddChunk(chunk):
+                response = await _open(request)
+                await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\ndata: [DONE]\n\n")
             case Silent(after):
                 response = await _open(request)
                 if after:

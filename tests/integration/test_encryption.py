@@ -54,7 +54,7 @@ async def test_nothing_said_or_answered_stands_on_the_disk(database: Database, t
         _stays_secret(_files(database, tmp_path))
         await answer(store, accepted.conversation_id, ANSWERED, segments=(Segment(DELIVERED),))
         (delivery,) = await claim_deliveries(store, accepted.conversation_id)
-        await store.write(lambda tx: tx.deliveries.mark_failed(delivery.id, "timeout", None, NOW))
+        await store.write(lambda tx: tx.deliveries.mark_failed(delivery.id, "me", "timeout", None, NOW))
         await commit(store, turn_of(await claim(store, waiting.conversation_id), ANSWERED, defer=True))
         _stays_secret(_files(database, tmp_path))  # the write-ahead log included
     if database.server is not None:

@@ -25,6 +25,7 @@ from tests.fakes.model_server import (
     FakeModelServer,
     HtmlPage,
     InvalidJson,
+    OddChunk,
     Silent,
     Status,
 )
@@ -117,6 +118,15 @@ async def test_what_a_model_server_says_of_us_is_only_what_it_must(
     assert {name for name in told if name.startswith("x-stainless")} <= {"x-stainless-raw-response"}
 
 
+ODD_CHUNKS: list[object] = [
+    [],
+    "text",
+    {"choices": [None]},
+    {"choices": "text"},
+    {"choices": {"0": 1}},
+    {"choices": [{"delta": "text"}]},
+    {"choices": [{"delta": ["text"]}]},
+]
 FAULTS: list[tuple[Behaviour, str]] = [
     (HtmlPage(), "not_a_stream"),
     (EmptyStream(), "empty"),
@@ -125,6 +135,9 @@ FAULTS: list[tuple[Behaviour, str]] = [
     (Answer("半句话", finish_reason=None), "cut_off"),
     (Answer("不", finish_reason="content_filter"), "content_filter"),
     (InvalidJson(), "invalid_json"),
+    *((OddChunk(chunk), "invalid_json") for chunk in ODD_CHUNKS),
+    (OddChunk({"choices": [{"delta": {"content": 7}}]}), "empty"),
+    (OddChunk({"error": {"message": "overloaded"}}), "stream_error"),
     (Status(400), "bad_request"),
     (Status(400, error_code="data_inspection_failed"), "content_filter"),
     (Status(401), "refused_key"),
@@ -259,3 +272,41 @@ async def test_calls_at_once_are_bounded(
     answers = await asyncio.gather(*asking)
     assert all(text_of(answer) == "回声:你好" for answer in answers)
     assert server.most_answering <= 3
+
+
+async def test_giving_up_while_waiting_for_a_slot_leaves_the_model_askable(
+    server: FakeModelServer, make_client: Callable[..., ModelClient]
+) -> None:
+    """As when a person writes on: the turn that begins again must find a model that may be asked."""
+    breaker = Breaker(BreakerRule(failures=1, first_rest_seconds=0.01))
+    model = FallbackModel([Candidate(make_client(), breaker)], RetryRule(tries=1, calls_at_once=1))
+    server.behave(Status(500))
+    with pytest.raises(ModelUnavailable):
+        await events_of(model)
+    server.gate.clear()
+    await asyncio.sleep(0.02)  # the breaker's rest, by its own clock
+    holding = asyncio.create_task(events_of(model))
+    await server.wait_for_requests(2)
+    waiting = asyncio.create_task(events_of(model))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    server.gate.set()
+    await holding
+    assert model.available
+    assert text_of(await events_of(model)) == "回声:你好"
+
+
+async def test_who_waits_too_long_for_a_slot_is_told(
+    server: FakeModelServer, make_client: Callable[..., ModelClient]
+) -> None:
+    model = FallbackModel(
+        [Candidate(make_client(), Breaker())], RetryRule(total_seconds=0.2, calls_at_once=1)
+    )
+    server.gate.clear()
+    holding = asyncio.create_task(events_of(model))
+    await server.wait_for_requests(1)
+    with pytest.raises(ModelUnavailable, match="busy"):
+        await events_of(model)
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)

@@ -17,7 +17,7 @@ import pytest_asyncio
 from core.errors import DeliveryFailed, RecipientGone
 from core.messages import Delivery, DeliveryState, Segment
 from core.model.fallback import FallbackModel
-from core.outbox import OutboxOptions, Pace
+from core.outbox import BROKEN_PAUSE, OutboxOptions, Pace
 from core.ports import DeliveryRecord
 from tests.companion import PATIENCE, Companion, Phone, companion, fallback_model, until
 from tests.fakes.model_server import FakeModelServer
@@ -260,6 +260,48 @@ async def test_a_stop_lets_what_is_under_way_finish(tmp_path: Path, model: Fallb
         await stopping
         assert core.phone.texts() == ["回声:一"]
         assert len(await listed(core, DeliveryState.SENT)) == 1
+
+
+async def test_a_stop_keeps_hold_of_what_is_still_being_sent(tmp_path: Path, model: FallbackModel) -> None:
+    """Else a second process would send it too, at every orderly stop of the first."""
+    async with companion(tmp_path, model, options=QUICK) as core:
+        core.phone.gate.clear()
+        await core.say("在路上")
+        await core.phone.wait_until(lambda: len(core.phone.attempts) == 1)
+        stopping = asyncio.create_task(core.stop(turns=PATIENCE, deliveries=PATIENCE))
+        async with companion(
+            tmp_path, fallback_model(FakeModelServer()), options=QUICK, owner="second"
+        ) as other:
+            await other.say("别人", "another")
+            await until(lambda: other.rows("select count(*) from deliveries") == [(2,)])
+            await other.phone.wait_for(1, "another")
+            core.phone.gate.set()
+            await stopping
+            assert core.phone.texts("chat") == ["回声:在路上"]
+            assert other.phone.texts("chat") == []
+
+
+async def test_what_was_sent_and_cannot_be_recorded_is_not_sent_again(
+    tmp_path: Path, model: FallbackModel
+) -> None:
+    """Whatever the reason: here a trigger refuses, as a full index or a broken page would."""
+    async with companion(tmp_path, model, options=QUICK) as core:
+        with closing(sqlite3.connect(tmp_path / "xinyu.db")) as database, database:
+            database.execute(
+                "create trigger refuse before update of state on deliveries when new.state = 'sent'"
+                " begin select raise(abort, 'refused'); end"
+            )
+        await core.say("只发一次")
+        await core.phone.wait_for(1)
+        for number in range(3):
+            core.clock.forward(seconds=BROKEN_PAUSE.total_seconds() + 1)
+            await core.say("别的", f"other-{number}")
+            await core.phone.wait_for(1, f"other-{number}")
+        with closing(sqlite3.connect(tmp_path / "xinyu.db")) as database, database:
+            database.execute("drop trigger refuse")
+        core.clock.forward(seconds=BROKEN_PAUSE.total_seconds() + 1)
+        await until(lambda: core.rows("select count(*) from deliveries where state != 'sent'") == [(0,)])
+        assert core.phone.texts("chat") == ["回声:只发一次"]
 
 
 async def test_what_another_process_is_sending_is_left_to_it(tmp_path: Path, model: FallbackModel) -> None:

@@ -221,7 +221,7 @@ async def _scenario(store: Store) -> None:
     assert await store.write(lambda tx: tx.deliveries.claim(conversation_id, "other", NOW, LATER)) == []
     await store.write(lambda tx: tx.deliveries.renew("me", [conversation_id, *others], LATER))
     await store.write(lambda tx: tx.deliveries.mark_sent(first.id, "42", NOW))
-    await store.write(lambda tx: tx.deliveries.mark_failed(second.id, "timeout", LATER, NOW))
+    await store.write(lambda tx: tx.deliveries.mark_failed(second.id, "me", "timeout", LATER, NOW))
     assert await store.write(lambda tx: tx.deliveries.claim(conversation_id, "me", NOW, LATER)) == []
     await store.read(lambda tx: tx.conversations.lease_owners())
     await store.write(lambda tx: tx.conversations.release_all("me"))

@@ -578,3 +578,43 @@ async def test_all_slots_taken_danger_is_still_answered_with_the_next(
         await core.say(DANGER, "danger")
         (text,) = await core.phone.wait_for(1, "danger")
         assert text == load_protocols().text(Risk.HIGH, Language.ZH)
+
+
+# --- nobody is answered into the void -------------------------------------------------------
+
+
+async def test_a_message_of_a_platform_that_is_switched_off_waits_until_it_is_on(
+    tmp_path: Path, model: FakeModelServer
+) -> None:
+    async with companion(tmp_path, fallback_model(model), owner="without", channel=False) as core:
+        conversation = await core.say("在吗")  # of Telegram
+        core.worker.look_at(conversation)
+        outcome = await core.dialogue.ask(said("网页上的", platform=Platform.WEB, alone=True), PATIENCE)
+        assert outcome.reply.text == "回声:网页上的"
+        assert core.rows("select count(*) from inbox where state = 'pending'") == [(1,)]
+    async with companion(tmp_path, fallback_model(model), owner="with") as core:
+        assert await core.phone.wait_for(1) == ["回声:在吗"]
+
+
+async def test_what_comes_during_an_answer_that_stands_alone_needs_no_sweep(
+    tmp_path: Path, model: FakeModelServer
+) -> None:
+    async with companion(tmp_path, fallback_model(model), sweep_seconds=600) as core:
+        model.gate.clear()
+        first = asyncio.create_task(core.dialogue.ask(said("一", alone=True), PATIENCE))
+        async with asyncio.timeout(PATIENCE):
+            await model.wait_for_requests(1)
+        second = asyncio.create_task(core.dialogue.ask(said("二", alone=True), PATIENCE))
+        await until(lambda: core.rows("select count(*) from inbox") == [(2,)])
+        model.gate.set()
+        assert [(await each).reply.text for each in (first, second)] == ["回声:一", "回声:二"]
+
+
+async def test_what_another_process_stored_is_part_of_the_burst(
+    tmp_path: Path, model: FakeModelServer
+) -> None:
+    """The wake-up went to the other process: the turn looks again itself before it asks the model."""
+    async with companion(tmp_path, fallback_model(model), burst=BurstRule(0.5, 5), sweep_seconds=600) as core:
+        await core.say("一")
+        await core.store.write(lambda tx: tx.inbox.add([said("二")], core.clock.now()))
+        assert await core.phone.wait_for(1) == ["回声:一|二"]
