@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
 from importlib.metadata import version as version_of
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +25,7 @@ from bot.compose import Companion, composed
 from bot.server import create_app
 from bot.settings import Settings
 from bot.telegram import TelegramParts, telegram_parts
-from core.errors import StoreUnavailable
+from core.errors import ConfigError, StoreUnavailable
 from core.language import Language
 from core.messages import Platform
 
@@ -32,6 +34,8 @@ log = structlog.get_logger()
 ROLES = frozenset({"serve", "work"})
 """serve: HTTP and the platforms' messages; work: turns and deliveries."""
 PART_SECONDS = 2.0
+CANNOT_WRITE = timedelta(seconds=15)
+"""How long a failed write speaks against the database, unless one succeeds meanwhile. Then others may try again."""
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - what the operator may have set
 DRAIN_REQUESTS_SECONDS = 1.0
 
@@ -39,7 +43,7 @@ DRAIN_REQUESTS_SECONDS = 1.0
 async def run(settings: Settings, roles: frozenset[str], ready: Callable[[str], None]) -> None:
     """Run these roles until SIGTERM or SIGINT. `ready` is called with the server's address once it listens.
 
-    Raises ConfigError, StoreUnavailable, or OSError if the port is taken.
+    Raises ConfigError, StoreUnavailable.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -139,7 +143,19 @@ class _Process:
             app, access_log=None, shutdown_timeout=DRAIN_REQUESTS_SECONDS, keepalive_timeout=75
         )
         await runner.setup()
-        await web.TCPSite(runner, settings.host, settings.port, backlog=4096).start()
+        try:
+            await web.TCPSite(runner, settings.host, settings.port, backlog=4096).start()
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            raise ConfigError(
+                f"PORT {settings.port} on HOST {settings.host}: "
+                + (
+                    "taken. Is XinYu running already?"
+                    if taken
+                    else f"cannot listen there ({type(error).__name__})"
+                )
+                + " `xinyu doctor` tells more."
+            ) from error
         return runner
 
     async def _parts(self) -> dict[str, PartReport]:
@@ -165,6 +181,9 @@ class _Process:
                 await self._companion.store.read(lambda tx: tx.any_data_key())
         except (StoreUnavailable, TimeoutError):
             return PartReport(state="down", detail="no_answer")
+        failed_at = self._companion.intake.failed_at
+        if failed_at is not None and self._companion.clock.now() - failed_at < CANNOT_WRITE:
+            return PartReport(state="down", detail="cannot_write")
         return PartReport(state="ok", detail="answers")
 
     def _info(self) -> SystemInfo:

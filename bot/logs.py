@@ -129,7 +129,8 @@ def logging_to(
         listener.stop()
         root.handlers[:], root.level = before
         for handler in files:
-            handler.close()
+            with suppress(OSError):  # a full disk: what could be written is
+                handler.close()
 
 
 class _Enqueue(logging.handlers.QueueHandler):

@@ -31,7 +31,7 @@ from bot.logs import ACCESS
 from bot.metrics import Metrics
 from core.errors import StoreUnavailable
 
-BODY_LIMIT = 64 * 1024
+BODY_LIMIT = 128 * 1024
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from core.errors import ConfigError
+from storage.keys import parse_key
 
 CONFIG_FILE = Path("config.env")
 LATER_PREFIXES = ("WECHAT_", "DISCORD_")
@@ -59,6 +60,51 @@ def _listed(value: object) -> object:
     )
 
 
+def _fallbacks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for entry in value:
+        name, at, base_url = entry.partition("@")
+        try:
+            right = bool(name) and (not at or bool(_http_url(base_url)))
+        except ValueError:
+            right = False
+        if not right:
+            raise ValueError("models such as qwen-turbo or qwen3:4b@http://127.0.0.1:11434/v1, with commas")
+    return value
+
+
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in value:
+        if _http_url(origin) != origin or urlsplit(origin).path:
+            raise ValueError("web origins such as https://example.com, with commas and without a path")
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("an address such as redis://127.0.0.1:6379/0")
+    return value
+
+
+def _bot_token(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[0-9]+:[A-Za-z0-9_-]{20,}", value.get_secret_value()):
+        raise ValueError("the token that @BotFather gave, such as 123456789:AA…")
+    return value
+
+
+def _encryption_key(value: SecretStr) -> SecretStr:
+    try:
+        parse_key(value.get_secret_value())
+    except ConfigError:
+        raise ValueError("32 bytes in base64, as `xinyu keys encryption` prints") from None
+    return value
+
+
+def _file(value: Path) -> Path:
+    if not value.is_file():
+        raise ValueError("the path of a file that is there")
+    return value
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Secret = Annotated[SecretStr, AfterValidator(_no_placeholder)]
 Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
@@ -74,12 +120,12 @@ class Settings(BaseSettings):
     llm_api_key: Secret | None = None
     llm_base_url: HttpUrl = "https://dashscope.aliyuncs.com/compatible-mode/v1"
     default_model: Annotated[str, Field(min_length=1, max_length=191)] = "qwen-plus"
-    fallback_models: Listed = ()
+    fallback_models: Annotated[Listed, AfterValidator(_fallbacks)] = ()
     model_first_token_seconds: Seconds = 20.0
     model_stall_seconds: Seconds = 15.0
     max_model_calls: Annotated[int, Field(ge=1, le=100_000)] = 2048
     window_tokens: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
-    prices_file: Path | None = None
+    prices_file: Annotated[Path, AfterValidator(_file)] | None = None
     embedding_model: str = "builtin"
 
     # The database
@@ -89,18 +135,18 @@ class Settings(BaseSettings):
     mysql_user: str | None = None
     mysql_password: Secret | None = None
     mysql_database: str = "emotional_chat"
-    redis_url: SecretStr | None = None
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
     chroma_persist_directory: Path = Path("./chroma_db")
     chroma_url: HttpUrl | None = None
     data_dir: Path = Path("./data")
-    encryption_key: SecretStr | None = None
+    encryption_key: Annotated[SecretStr, AfterValidator(_encryption_key)] | None = None
 
     # The server
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     public_url: HttpUrl | None = None
     allowed_hosts: Listed = ()
-    cors_origins: Listed = ()
+    cors_origins: Annotated[Listed, AfterValidator(_origins)] = ()
     rate_limit_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 60
     workers: Annotated[int, Field(ge=1)] = 1
     timeout: Annotated[float, Field(ge=1, le=3600)] = 120.0
@@ -109,7 +155,7 @@ class Settings(BaseSettings):
     log_dir: Path = Path("./log")
 
     # The companion
-    persona_file: Path | None = None
+    persona_file: Annotated[Path, AfterValidator(_file)] | None = None
     timezone: Annotated[str, AfterValidator(_time_zone)] = "Asia/Shanghai"
     burst_quiet_seconds: Seconds = 1.2
     burst_max_seconds: Seconds = 6.0
@@ -118,7 +164,7 @@ class Settings(BaseSettings):
     agent_enabled: bool = True
 
     # Telegram
-    telegram_bot_token: Secret | None = None
+    telegram_bot_token: Annotated[Secret, AfterValidator(_bot_token)] | None = None
     telegram_mode: Literal["polling", "webhook"] = "polling"
     telegram_webhook_secret: SecretStr | None = None
     telegram_api_base_url: HttpUrl = "https://api.telegram.org"
@@ -153,7 +199,7 @@ class Settings(BaseSettings):
             "DATABASE_URL: must begin with sqlite:/// or mysql://, e.g. mysql://user:password@host/emotional_chat"
             if url and not url.startswith(("sqlite:///", *MYSQL_SCHEMES))
             else None,
-            "ENCRYPTION_KEY: needed with a database server; `openssl rand -base64 32` makes one. Keep it safe: "
+            "ENCRYPTION_KEY: needed with a database server; `xinyu keys encryption` makes one. Keep it safe: "
             "without it nothing people wrote can be read"
             if self.store_url.startswith("mysql") and self.encryption_key is None
             else None,

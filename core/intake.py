@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from datetime import datetime
 
 from core.errors import IdempotencyConflict, StoreUnavailable
 from core.messages import IncomingMessage
@@ -29,6 +30,8 @@ class Intake:
         self._measures = measures
         self._waiting: deque[_Entry] = deque()
         self._storing: asyncio.Task[None] | None = None
+        self.failed_at: datetime | None = None
+        """When storing last failed, if nothing was stored since."""
 
     async def accept(self, message: IncomingMessage) -> Accepted:
         if len(self._waiting) >= WAITING_LIMIT:
@@ -66,6 +69,7 @@ class Intake:
             accepted = await self._store.write(lambda tx: tx.inbox.add(messages, now))
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait, who handle or log it
             if len(batch) == 1 or isinstance(error, StoreUnavailable):
+                self.failed_at = now if isinstance(error, StoreUnavailable) else self.failed_at
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
@@ -73,6 +77,7 @@ class Intake:
                 for entry in batch:
                     await self._store_batch([entry])
             return
+        self.failed_at = None
         for (_, future), stored in zip(batch, accepted, strict=True):
             if not future.done():
                 future.set_result(stored)

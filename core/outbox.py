@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -154,8 +155,15 @@ class Outbox:
         structlog.contextvars.bind_contextvars(conversation_id=conversation_id)  # in all that this task logs
         try:
             async with self._slots:
+                paced = 0
                 while deliveries := await self._claim(conversation_id):
+                    fresh_until = time.monotonic() + self._options.lease.total_seconds() / 3
                     for delivery in deliveries:
+                        if delivery.id != paced:
+                            await self._keep_pace(delivery)
+                            paced = delivery.id
+                        if time.monotonic() > fresh_until:
+                            break  # who was held up (a stopped process, a sleeping laptop) may have lost the lease
                         if not await self._deliver(delivery):
                             return
         except StoreUnavailable as error:
@@ -188,7 +196,6 @@ class Outbox:
             return False
         try:
             if delivery.id not in self._sent:
-                await self._keep_pace(channel, delivery)
                 async with asyncio.timeout(self._options.send_seconds):
                     self._sent[delivery.id] = await channel.sender.send(delivery)
         except RecipientGone:
@@ -264,7 +271,10 @@ class Outbox:
             await asyncio.sleep(wait)
             wait = min(wait * 2, 5.0)
 
-    async def _keep_pace(self, channel: Channel, delivery: Delivery) -> None:
+    async def _keep_pace(self, delivery: Delivery) -> None:
+        channel = self._channels.get(delivery.platform)
+        if channel is None or delivery.id in self._sent:
+            return
         place = channel.group if delivery.kind is ConversationKind.GROUP else channel.chat
         name = f"out:{delivery.platform}"
         for key, pace in ((f"{name}:{delivery.chat_id}", place), (name, channel.overall)):

@@ -19,7 +19,7 @@ from core.burst import BurstRule, begin_at, next_turn
 from core.errors import RESTING, LeaseLost, ModelUnavailable, StoreUnavailable
 from core.ids import new_id
 from core.live import LiveReplies, LiveReply
-from core.messages import FETCHED, ChatMessage, Platform, Role, Segment
+from core.messages import FETCHED, ChatMessage, Platform, Role, Segment, Source
 from core.outbox import Channel, Outbox
 from core.ports import (
     ClaimedConversation,
@@ -357,15 +357,16 @@ class Worker:
         channel = self._outbox.channel(claimed.platform)
         if prepared.risk.waits and claimed.pending:
             rule = self._options.burst.of(claimed.settings)
-            await self._sleep_until(begin_at(messages, rule))
+            await self._sleep_until(begin_at(messages, rule), rule.longest_seconds)
             waited = rule.quiet_seconds > 0 and not messages[0].message.alone
             if waited and len(next_turn(await self._pending(claimed.id))) > len(messages):
                 bell.ring()  # another process stored it and woke somebody else
         async with show_while(channel.sender if channel else None, claimed.chat_id):
             return await answer(self._parts, claimed, prepared, watchers)
 
-    async def _sleep_until(self, moment: datetime) -> None:
-        await asyncio.sleep(max(0.0, (moment - self._clock.now()).total_seconds()))
+    async def _sleep_until(self, moment: datetime, longest: float) -> None:
+        """`longest` in seconds, whatever the clocks say: one that was put back must not hold anybody up."""
+        await asyncio.sleep(min(max(0.0, (moment - self._clock.now()).total_seconds()), longest))
 
     async def _pending(self, conversation_id: int) -> tuple[Pending, ...]:
         return await self._store.read(lambda tx: tx.inbox.pending(conversation_id))
@@ -388,7 +389,7 @@ class Worker:
             addressee=messages[0],
             answered=() if late else messages,
             late=messages if late else (),
-            moved_on=() if late or draft.defer else claimed.deferred,
+            moved_on=claimed.deferred if draft.source is Source.MODEL and not late else (),
             reply=reply,
             segments=_segments(channel, draft.text),
             defer=draft.defer,

@@ -92,7 +92,7 @@ def parse_key(text: str) -> bytes:
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != KEY_BYTES:
-        raise ConfigError("ENCRYPTION_KEY: expected 32 bytes in base64, as `openssl rand -base64 32` prints")
+        raise ConfigError("ENCRYPTION_KEY: expected 32 bytes in base64, as `xinyu keys encryption` prints")
     return key
 
 

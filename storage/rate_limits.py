@@ -11,6 +11,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 KEYS_LIMIT = 100_000
+ROUNDING = 1e-6
+"""Seconds. Less than this is no wait but how floating point numbers add up."""
 
 
 class LocalRateLimiter:
@@ -27,7 +29,7 @@ class LocalRateLimiter:
 
     async def try_take(self, key: str, rate: float, burst: int) -> timedelta | None:
         wait, full_at = self._look(key, rate, burst)
-        if wait > 0:
+        if wait > ROUNDING:
             return timedelta(seconds=wait)
         self._keep(key, full_at)
         return None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.services import MariaDb, RedisServer, ServiceMissing
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""Where the tests run in the background, shells have SIGINT ignored, and every process below inherits that."""
 
 
 @pytest.fixture(scope="session")

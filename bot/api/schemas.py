@@ -19,7 +19,7 @@ def _message(text: str) -> str:
         cleaned = clean(text)
     except NotText:
         raise ValueError("is not valid Unicode text") from None
-    if not cleaned:
+    if not any(character.isprintable() and not character.isspace() for character in cleaned):
         raise ValueError("is empty: write something")
     return cleaned
 

@@ -20,9 +20,16 @@ def define(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--limit", type=int, default=100)
     listing.add_argument("--json", action="store_true")
     replay = actions.add_parser("replay", help="重新投递 · deliver dead ones again")
-    replay.add_argument("ids", nargs="*", type=int, help="编号；不写则用 --all · which ones")
+    replay.add_argument("ids", nargs="*", type=_delivery_id, help="编号；不写则用 --all · which ones")
     replay.add_argument("--all", action="store_true", help="全部 · every dead one")
     parser.set_defaults(act=act)
+
+
+def _delivery_id(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 2**63:
+        raise ValueError
+    return number
 
 
 def act(arguments: argparse.Namespace) -> int:

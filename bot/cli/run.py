@@ -28,15 +28,19 @@ def act(arguments: argparse.Namespace) -> int:
     if not roles or not roles <= ROLES:
         raise ConfigError(f"--role: expected some of {', '.join(sorted(ROLES))}")
     settings = settings_or_complain()
-    with logging_to(settings.log_dir, secrets=settings.secrets, debug=settings.debug):
-        try:
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(run(settings, roles, partial(_say_ready, settings)))
-        except OSError as error:
-            raise ConfigError(
-                f"PORT {settings.port} on HOST {settings.host}: {error.strerror or type(error).__name__}. "
-                "Is XinYu running already? `xinyu doctor` tells more."
-            ) from error
+    try:
+        with (
+            logging_to(settings.log_dir, secrets=settings.secrets, debug=settings.debug),
+            asyncio.Runner(loop_factory=_loop_factory()) as runner,
+        ):
+            runner.run(run(settings, roles, partial(_say_ready, settings)))
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a folder that cannot be made or written, most likely
+        where = error.filename or "LOG_DIR, DATA_DIR"
+        raise ConfigError(
+            f"{where}: {error.strerror or type(error).__name__}. `xinyu doctor` tells more."
+        ) from error
     return 0
 
 

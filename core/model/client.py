@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 NO_KEY = "none"
 """The SDK insists on some key; endpoints on one's own machine want none."""
+LONGEST_ANSWER = 32_000
+"""Characters. An endpoint that heeds neither `max_tokens` nor an end would fill the memory."""
 LONGEST_LINE = 1024 * 1024
 """Bytes of one event. Endpoints send a few hundred."""
 
@@ -207,6 +209,8 @@ class _Answer:
         return rest
 
     def _see(self, text: str) -> str:
+        if len(self.text) + len(text) > LONGEST_ANSWER:
+            raise ModelUnavailable("too_long")
         if text and not self.text:
             self.first_token_at = time.monotonic()
         self.text += text
@@ -300,4 +304,4 @@ def _retry_after(value: str | None) -> timedelta | None:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0
+    return min(value, 2**31 - 1) if isinstance(value, int) and value >= 0 else 0  # what a column holds

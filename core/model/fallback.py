@@ -18,7 +18,9 @@ from core.model.events import Finished, ModelEvent, PromptMessage, Restarted, Te
 
 log = structlog.get_logger()
 
-FINAL_REASONS = frozenset({"busy", "refused_key", "no_such_model", "bad_request", "content_filter"})
+FINAL_REASONS = frozenset(
+    {"busy", "too_long", "refused_key", "no_such_model", "bad_request", "content_filter"}
+)
 """The same call would fail the same way: no second try with this model."""
 AT_ONCE_REASONS = frozenset({"refused_key", "no_such_model"})
 """One such failure shows that the endpoint is set up wrongly: its breaker opens at once."""

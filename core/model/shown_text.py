@@ -6,8 +6,9 @@ import re
 
 from core.model.thinking import ThinkingStripper
 
-_NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters but tab and newline; halves of surrogate pairs, which cannot be written as UTF-8."""
+_NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and newline; what turns the direction of writing (core.text);
+halves of surrogate pairs, which cannot be written as UTF-8."""
 
 
 class ShownText:

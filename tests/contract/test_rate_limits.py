@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.ports import RateLimiter
@@ -83,6 +83,7 @@ async def test_the_keys_used_least_recently_are_forgotten(
     assert await limiter.try_take("b", 0.001, 1) is None
 
 
+@example(steps=[0.0], rate=1.25, burst=1)
 @given(
     steps=st.lists(st.floats(0, 5), min_size=1, max_size=60),
     rate=st.floats(0.1, 50),

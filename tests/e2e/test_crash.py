@@ -10,6 +10,7 @@ import base64
 import os
 import random
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import pytest_asyncio
 from tests.conftest import start_or_skip
 from tests.e2e.crowd import ECHO, Crowd, disturb
 from tests.fakes.model_server import KEY, MODEL, FakeModelServer
-from tests.fakes.program import Program
+from tests.fakes.program import Program, free_port
 from tests.fakes.telegram_api import TOKEN, FakeTelegramApi
 from tests.services import MariaDb
 
@@ -52,16 +53,20 @@ def program(tmp_path: Path, model: FakeModelServer, telegram: FakeTelegramApi) -
     return Program(tmp_path, settings)
 
 
-def moments(count: int, shortest: float, longest: float) -> list[float]:
-    drawn = [round(random.uniform(shortest, longest), 3) for _ in range(count)]
-    print(f"killed after {drawn} s")
+def steps(kills: int, answers: int) -> list[int]:
+    """How many answers to wait for before each kill: drawn anew, together most of what people will get."""
+    weights = [random.uniform(0.3, 1.7) for _ in range(kills)]
+    drawn = [max(1, int(0.8 * answers * weight / sum(weights))) for weight in weights]
+    print(f"killed after each {drawn} answers")
     return drawn
 
 
 async def talk_while(crowd: Crowd, disturbance: asyncio.Task[None]) -> None:
-    """Everybody talks; whatever is killed is up again at the end."""
+    """Everybody talks; whatever is killed is up again at the end. Every kill fell into the middle."""
     await crowd.talk()
     await disturbance
+    assert crowd.progress_at_kills[-1] < crowd.progress
+    print(f"answers seen at the kills: {crowd.progress_at_kills} of {crowd.progress}")
 
 
 @pytest.fixture
@@ -84,7 +89,7 @@ async def test_killing_the_program_loses_nothing(program: Program, telegram: Fak
     telegram.way_back_seconds = 0.02
     crowd = Crowd(program, telegram, on_web=150, in_telegram=150)
     await program.start()
-    killing = asyncio.create_task(disturb(crowd, moments(8, 0.05, 1.5), program.kill, program.start))
+    killing = asyncio.create_task(disturb(crowd, steps(8, 600), program.kill, program.start))
     await talk_while(crowd, killing)
     await check(crowd)
     assert await program.stop() == 0
@@ -99,7 +104,7 @@ async def test_killing_the_program_forty_times_loses_nothing(
     telegram.way_back_seconds = 0.05
     crowd = Crowd(program, telegram, on_web=200, in_telegram=200, messages=8, patience=500)
     await program.start()
-    killing = asyncio.create_task(disturb(crowd, moments(40, 0.05, 2.0), program.kill, program.start))
+    killing = asyncio.create_task(disturb(crowd, steps(40, 2000), program.kill, program.start))
     await talk_while(crowd, killing)
     await check(crowd)
     assert await program.stop() == 0
@@ -118,7 +123,7 @@ async def test_killing_the_database_server_loses_and_doubles_nothing(
     async def start() -> None:
         await asyncio.to_thread(database.start)
 
-    killing = asyncio.create_task(disturb(crowd, moments(4, 0.3, 2.0), kill, start))
+    killing = asyncio.create_task(disturb(crowd, steps(4, 400), kill, start))
     await talk_while(crowd, killing)
     await check(crowd)
     assert crowd.doubled() == 0, "the program lived: it knows what it sent"
@@ -138,7 +143,7 @@ async def test_killing_both_at_once_loses_nothing(
         await asyncio.to_thread(database.start)
         await program.start()
 
-    killing = asyncio.create_task(disturb(crowd, moments(4, 0.2, 1.5), kill, start))
+    killing = asyncio.create_task(disturb(crowd, steps(4, 240), kill, start))
     await talk_while(crowd, killing)
     await check(crowd)
 
@@ -161,6 +166,55 @@ async def test_a_killed_model_server_is_answered_for_and_then_answers_itself(
         assert crowd.texts("tg", number)[0] in late
     assert await program.stop() == 0
     assert_nothing_is_owed(program)
+
+
+async def test_killing_the_model_server_in_the_middle_ends_with_everybodys_real_answer(
+    program: Program, telegram: FakeTelegramApi
+) -> None:
+    """kill -9 of a model server of its own process while it answers; it is back a little later."""
+    port = free_port()
+    program.settings["LLM_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
+    servers: list[asyncio.subprocess.Process] = []
+
+    async def start() -> None:
+        server = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.fakes.model_server", "--port", str(port), "--latency", "0.3"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert server.stdout is not None
+        await server.stdout.readline()  # it says so when it listens
+        servers.append(server)
+
+    async def kill() -> None:
+        servers[-1].kill()
+        await servers[-1].wait()
+
+    await start()
+    await program.start()
+    crowd = Crowd(program, telegram, on_web=0, in_telegram=120, messages=1)
+    for number in range(crowd.in_telegram):
+        telegram.user_says(number + 1, crowd.texts("tg", number)[0])
+    await asyncio.sleep(random.uniform(0.2, 0.6))  # the disturbance: people's answers are under way
+    await kill()
+    await asyncio.sleep(random.uniform(1.0, 2.0))  # long enough for the listener to speak up
+    await start()
+    try:
+        for number in range(crowd.in_telegram):
+            (text,) = crowd.texts("tg", number)
+            await telegram.wait_until(
+                lambda number=number, text=text: any(text in sent for sent in telegram.sent_to(number + 1)),  # type: ignore[misc]
+                100,
+            )
+    finally:
+        await kill()
+    for number in range(crowd.in_telegram):
+        sent = telegram.sent_to(number + 1)
+        (text,) = crowd.texts("tg", number)
+        assert len(sent) <= 2 and text in sent[-1], "the listener at most once, then the real answer"
+        assert sum(text in each for each in sent) == 1
+    listened = sum(len(telegram.sent_to(number + 1)) == 2 for number in range(crowd.in_telegram))
+    print(f"answered by the listener first: {listened} of {crowd.in_telegram}")
+    assert listened, "nobody noticed that it was away"
 
 
 async def check(crowd: Crowd) -> None:

@@ -220,13 +220,14 @@ async def test_wrong_settings_of_the_environment(tmp_path: Path) -> None:
 
 
 async def test_what_only_shows_when_a_setting_is_used(tmp_path: Path) -> None:
-    wrong = {"PERSONA_FILE": "gone.toml", "PRICES_FILE": "gone.toml", "ENCRYPTION_KEY": "dG9vIHNob3J0"}
+    (tmp_path / "empty.toml").touch()
+    wrong = {"PERSONA_FILE": "empty.toml", "PRICES_FILE": "config.txt"}
+    (tmp_path / "config.txt").write_text("no TOML at all")
     outcome = await doctor(tmp_path, {**wrong, "DEBUG": "true", "HOST": "0.0.0.0"})
     assert outcome.code == 2
     assert {(f["found"].partition(" ")[0].rstrip(":"), f["state"]) for f in outcome.all("settings")} == {
         ("PERSONA_FILE", "fail"),
         ("PRICES_FILE", "fail"),
-        ("ENCRYPTION_KEY", "fail"),
         ("DEBUG=true，而外面能访问", "warn"),
     }
     assert outcome.state("database") == "ok"
@@ -577,7 +578,7 @@ async def test_redis_and_chroma(tmp_path: Path, redis: RedisServer) -> None:
     assert refused.state("redis") == refused.state("vector_store") == away.state("redis") == "fail"
     assert "refused the login" in refused.one("redis")["found"]
     assert "unreachable" in away.one("redis")["found"]
-    assert malformed.state("redis") == "fail"
+    assert malformed.code == 2 and "REDIS_URL" in malformed.one("settings")["found"]
     assert "a-password-of-mine" not in refused.output + malformed.output
 
 

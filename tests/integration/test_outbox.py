@@ -299,8 +299,12 @@ async def test_what_was_sent_and_cannot_be_recorded_is_not_sent_again(
             await core.phone.wait_for(1, f"other-{number}")
         with closing(sqlite3.connect(tmp_path / "xinyu.db")) as database, database:
             database.execute("drop trigger refuse")
-        core.clock.forward(seconds=BROKEN_PAUSE.total_seconds() + 1)
-        await until(lambda: core.rows("select count(*) from deliveries where state != 'sent'") == [(0,)])
+
+        def all_recorded() -> bool:
+            core.clock.forward(seconds=BROKEN_PAUSE.total_seconds() + 1)
+            return core.rows("select count(*) from deliveries where state != 'sent'") == [(0,)]
+
+        await until(all_recorded)
         assert core.phone.texts("chat") == ["回声:只发一次"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -192,7 +193,7 @@ def test_every_problem_is_told_at_once_with_what_is_right(config: Path) -> None:
         ({"LLM_BASE_URL": "https://[half/v1"}, "LLM_BASE_URL", "https://"),
         ({"CHROMA_URL": "http://localhost:port"}, "CHROMA_URL", "https://"),
         ({"DATABASE_URL": "postgres://h/d"}, "DATABASE_URL", "sqlite:///"),
-        ({"DATABASE_URL": "mysql://u:p@h/d"}, "ENCRYPTION_KEY", "openssl rand"),
+        ({"DATABASE_URL": "mysql://u:p@h/d"}, "ENCRYPTION_KEY", "xinyu keys encryption"),
         ({"BURST_QUIET_SECONDS": "7"}, "BURST_MAX_SECONDS", "BURST_QUIET_SECONDS"),
         ({"TIMEZONE": "/etc/passwd"}, "TIMEZONE", "Asia/Shanghai"),
         ({"TIMEZONE": "../x"}, "TIMEZONE", "Asia/Shanghai"),
@@ -204,7 +205,7 @@ def test_a_wrong_value_is_told_by_name(environ: dict[str, str], name: str, hint:
     assert found.keys() == {name} and hint in found[name]
 
 
-WEBHOOK = {"TELEGRAM_BOT_TOKEN": "1:a", "TELEGRAM_MODE": "webhook"}
+WEBHOOK = {"TELEGRAM_BOT_TOKEN": "1:AAa-token-of-twenty-or-more", "TELEGRAM_MODE": "webhook"}
 
 
 @pytest.mark.parametrize(
@@ -265,8 +266,8 @@ SECRETS = {
     "MYSQL_PASSWORD": f"{CANARY}-2",
     "DATABASE_URL": f"mysql://u:{CANARY}-3@h/d",
     "REDIS_URL": f"redis://:{CANARY}-4@h",
-    "ENCRYPTION_KEY": f"{CANARY}-5",
-    "TELEGRAM_BOT_TOKEN": f"{CANARY}-6",
+    "ENCRYPTION_KEY": base64.b64encode(f"{CANARY}-5".encode().ljust(32)).decode(),
+    "TELEGRAM_BOT_TOKEN": f"1:{CANARY}-6-of-the-bot",
     "TELEGRAM_WEBHOOK_SECRET": f"{CANARY}-7",
 }
 
@@ -281,7 +282,7 @@ def test_secrets_are_never_shown() -> None:
         str(found.model_dump()),
         repr(vars(found)),
     ):
-        assert CANARY not in shown
+        assert CANARY not in shown and SECRETS["ENCRYPTION_KEY"] not in shown
     assert CANARY not in found.model_dump_json()
     assert set(found.secrets) == set(SECRETS.values()), "the log knows what to hide"
 
