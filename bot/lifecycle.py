@@ -201,7 +201,7 @@ class _Process:
                 "memory": False,
                 "agent": False,
             },
-            uptime_seconds=round(time.monotonic() - self._began, 1),
+            uptime_seconds=round(time.monotonic() - self._began, 3),
         )
 
 

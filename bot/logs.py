@@ -90,10 +90,6 @@ SAFE_KEYS = frozenset(
 )
 
 
-class Log(structlog.stdlib.BoundLogger):
-    """The type of our loggers."""
-
-
 @contextmanager
 def logging_to(
     log_dir: Path, *, secrets: tuple[str, ...] = (), debug: bool = False, terminal: TextIO | None = None

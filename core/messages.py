@@ -6,7 +6,7 @@ behind them looks at a platform's own types again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -106,15 +106,6 @@ class Segment:
 
     text: str
     marks: tuple[Mark, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    segments: tuple[Segment, ...] = field(default_factory=tuple)
-
-    @property
-    def text(self) -> str:
-        return "\n\n".join(segment.text for segment in self.segments)
 
 
 class DeliveryState(StrEnum):

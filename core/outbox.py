@@ -1,7 +1,7 @@
 """The way out: deliver what turns decided, in order, at the pace a platform allows; retry, and bury what can't be.
 
 A delivery is marked sent right after the platform took it. A crash between the two sends it again:
-the one window in which a reply may be doubled (design, "The way of one message").
+the one window in which a reply may be doubled (docs/architecture.md, "Nothing is lost").
 """
 
 from __future__ import annotations

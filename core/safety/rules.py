@@ -1,6 +1,6 @@
 """Whether a message says outright that its writer is in danger: local, at once, without any model.
 
-This is the first resident of the safety room, not the room: it knows only plain first-person
+This is a beginning, no more: it knows only plain first-person
 statements. Slang, hints and build-ups over several turns pass it by, and the model's own rules (in
 the persona's prompt) are then all there is. It prefers a needless word of care to a missed one, but
 not about jokes of everyday speech (笑死, 困死了).
