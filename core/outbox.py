@@ -18,6 +18,7 @@ import structlog
 
 from core.errors import DeliveryFailed, RecipientGone, StoreUnavailable
 from core.messages import ConversationKind, Delivery, Platform, Segment
+from core.pauses import Pauses
 from core.ports import Clock, Measures, RateLimiter, Sender, Store, Transaction
 
 log = structlog.get_logger()
@@ -81,8 +82,7 @@ class Outbox:
         self._slots = asyncio.Semaphore(options.at_once)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._broken: dict[int, datetime] = {}
-        """Conversations whose deliveries broke in a way that nobody foresaw, and until when they rest."""
+        self._broken = Pauses(clock, BROKEN_PAUSE)
         self._sent: dict[int, str | None] = {}
         """Deliveries that the platform took and whose rows do not say so yet: they must not go out again."""
 
@@ -118,7 +118,7 @@ class Outbox:
         while True:
             try:
                 for conversation_id in await self._due():
-                    if conversation_id not in self._at_work and not self._rests(conversation_id):
+                    if conversation_id not in self._at_work and not self._broken.hold(conversation_id):
                         self.look_at(conversation_id)
             except StoreUnavailable as error:
                 log.warning("outbox_sweep_failed", reason=str(error))
@@ -170,17 +170,10 @@ class Outbox:
             log.warning("delivery_not_stored", conversation_id=conversation_id, reason=str(error))
         except Exception:  # the task's top: a row that does not open, say. It must not spin.
             log.exception("delivery_broke", conversation_id=conversation_id)
-            self._broken[conversation_id] = self._clock.now() + BROKEN_PAUSE
+            self._broken.begin(conversation_id)
         finally:
             if self._at_work.pop(conversation_id):
                 self.look_at(conversation_id)
-
-    def _rests(self, conversation_id: int) -> bool:
-        until = self._broken.get(conversation_id)
-        if until is not None and until <= self._clock.now():
-            del self._broken[conversation_id]
-            return False
-        return until is not None
 
     async def _claim(self, conversation_id: int) -> list[Delivery]:
         now, options = self._clock.now(), self._options

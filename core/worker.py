@@ -21,6 +21,7 @@ from core.ids import new_id
 from core.live import LiveReplies, LiveReply
 from core.messages import FETCHED, ChatMessage, Platform, Role, Segment, Source
 from core.outbox import Channel, Outbox
+from core.pauses import Pauses
 from core.ports import (
     ClaimedConversation,
     Clock,
@@ -41,7 +42,6 @@ FAILED_TURN_BACKOFF = timedelta(seconds=5)
 LATE_ANSWER_PAUSE = timedelta(seconds=30)
 """After a late answer failed again, before any is tried."""
 UNCLAIMABLE_PAUSE = timedelta(minutes=1)
-UNCLAIMABLE_LIMIT = 1000
 RESTART_LIMIT = timedelta(seconds=60)
 """A turn whose first message is older is not begun again for new ones: somebody waits."""
 
@@ -123,7 +123,7 @@ class Worker:
         self._at_work: dict[int, _Bell] = {}
         """Conversations that a task of ours works on, each with its bell for new messages."""
         self._late_again_at = clock.now()
-        self._unclaimable: dict[int, datetime] = {}
+        self._unclaimable = Pauses(clock, UNCLAIMABLE_PAUSE)
         self._platforms = options.platforms or (*FETCHED, *outbox.platforms)
         """Where this process can have an answer reach its person. Anybody else's message waits for who can."""
         self._slots = asyncio.Semaphore(options.turns_at_once)
@@ -187,7 +187,7 @@ class Worker:
         while True:
             try:
                 for conversation_id in await self._abandoned():
-                    if conversation_id not in self._at_work and not self._rests(conversation_id):
+                    if conversation_id not in self._at_work and not self._unclaimable.hold(conversation_id):
                         self.look_at(conversation_id)
             except StoreUnavailable as error:
                 log.warning("sweep_failed", reason=str(error))
@@ -221,16 +221,6 @@ class Worker:
             except StoreUnavailable as error:
                 log.warning("leases_not_renewed", reason=str(error))
 
-    def _rest(self, conversation_id: int) -> None:
-        """Leave a conversation that cannot even be claimed alone for a while."""
-        self._unclaimable[conversation_id] = self._clock.now() + UNCLAIMABLE_PAUSE
-        if len(self._unclaimable) > UNCLAIMABLE_LIMIT:
-            del self._unclaimable[next(iter(self._unclaimable))]
-
-    def _rests(self, conversation_id: int) -> bool:
-        until = self._unclaimable.get(conversation_id)
-        return until is not None and self._clock.now() < until
-
     # --- one conversation -------------------------------------------------------------------
 
     async def _work(self, conversation_id: int) -> None:
@@ -258,7 +248,7 @@ class Worker:
             if (
                 claimed is None
             ):  # a row that does not open, say: nothing was written, so the pause is ours to keep
-                self._rest(conversation_id)
+                self._unclaimable.begin(conversation_id)
             else:
                 await self._postpone(conversation_id)
         finally:

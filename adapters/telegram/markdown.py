@@ -113,9 +113,7 @@ class _Writer:
                 self._link(node)
             elif node.type in _NEWLINES:
                 self._add("\n")
-            elif node.type == "image":
-                self._add(node.content)
-            else:
+            else:  # text, and a picture's description
                 self._add(node.content)
 
     def _link(self, node: SyntaxTreeNode) -> None:

@@ -233,7 +233,7 @@ def _headers_left_out() -> Mapping[str, Any]:
         "Retry-Count",
         "Read-Timeout",
     ]
-    return {f"X-Stainless-{name}": Omit() for name in (*told, "Read-Timeout")}
+    return {f"X-Stainless-{name}": Omit() for name in told}
 
 
 async def _parse(wire: AsyncIterator[bytes]) -> AsyncGenerator[dict[str, Any], None]:
