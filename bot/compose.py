@@ -115,6 +115,9 @@ async def composed(
             protocols=load_protocols(),
             window_tokens=settings.window_tokens,
             measures=metrics,
+            store=store,
+            default_zone=settings.timezone,
+            clock=clock,
         )
         options = WorkerOptions(
             owner=presence.owner,

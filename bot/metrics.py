@@ -45,6 +45,9 @@ class Metrics:
             ["platform", "outcome"],
             registry=registry,
         )
+        self._feedback = Counter(
+            "xinyu_feedback_total", "Reactions and buttons on answers", ["verdict"], registry=registry
+        )
         self._requests = Histogram(
             "xinyu_http_request_seconds",
             "HTTP requests",
@@ -73,6 +76,9 @@ class Metrics:
 
     def delivered(self, platform: Platform, outcome: str) -> None:
         self._deliveries.labels(platform.value, outcome).inc()
+
+    def feedback_given(self, verdict: str) -> None:
+        self._feedback.labels(verdict).inc()
 
     def request_served(self, method: str, route: str, status: int, seconds: float) -> None:
         self._requests.labels(method, route, str(status)).observe(seconds)

@@ -167,6 +167,7 @@ class Settings(BaseSettings):
     telegram_bot_token: Annotated[Secret, AfterValidator(_bot_token)] | None = None
     telegram_mode: Literal["polling", "webhook"] = "polling"
     telegram_webhook_secret: SecretStr | None = None
+    telegram_webhook_certificate: Annotated[Path, AfterValidator(_file)] | None = None
     telegram_api_base_url: HttpUrl = "https://api.telegram.org"
 
     @classmethod

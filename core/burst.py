@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-from core.ports import ConversationSettings, Pending
+from core.ports import Pending
 from core.safety.rules import Risk, assess
+from core.settings import ConversationSettings
+
+BUNDLE_QUIET_SECONDS = 0.8
+BUNDLE_MAX_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +38,29 @@ def next_turn(pending: Sequence[Pending]) -> tuple[Pending, ...]:
 
     Where one of them says that its writer is in danger, all of them: nobody waits for an answer before that one.
     """
-    if any(assess(waiting.message.text) is Risk.HIGH for waiting in pending):
-        return tuple(pending)
+    if any(map(_dangerous, pending)):
+        return tuple(waiting for waiting in pending if waiting.message.command is None or _dangerous(waiting))
     if pending and pending[0].message.alone:
         return (pending[0],)
     return tuple(takewhile(lambda waiting: not waiting.message.alone, pending))
 
 
+def _dangerous(waiting: Pending) -> bool:
+    return assess(waiting.message.text) is Risk.HIGH
+
+
 def begin_at(messages: Sequence[Pending], rule: BurstRule) -> datetime:
     """When the turn of these messages may ask the model."""
     first, last = messages[0].received_at, messages[-1].received_at
-    if messages[0].message.alone or rule.quiet_seconds <= 0:
+    if messages[0].message.alone:
         return last
-    return min(
-        last + timedelta(seconds=rule.quiet_seconds),
-        first + timedelta(seconds=rule.longest_seconds),
-    )
+    if messages[-1].message.bundle is not None:  # the parts of an album come one by one
+        quiet, longest = (
+            max(rule.quiet_seconds, BUNDLE_QUIET_SECONDS),
+            max(rule.longest_seconds, BUNDLE_MAX_SECONDS),
+        )
+    elif rule.quiet_seconds <= 0:
+        return last
+    else:
+        quiet, longest = rule.quiet_seconds, rule.longest_seconds
+    return min(last + timedelta(seconds=quiet), first + timedelta(seconds=longest))

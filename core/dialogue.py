@@ -48,6 +48,7 @@ class Dialogue:
         """
         with self._live.watch(message.platform, message.event_id) as live:
             accepted = await self._inbox.accept(message)
+            assert accepted is not None, "nobody overhears a dialogue"
             if accepted.duplicate and live.outcome is None:
                 await self._look(live, accepted)
             while True:

@@ -48,6 +48,14 @@ class RecipientGone(XinYuError):
     """The person blocked the bot or the chat is no more: stop sending there."""
 
 
+class ChatGoesOn(XinYuError):
+    """The chat has another id now (a Telegram group that became a supergroup): send there."""
+
+    def __init__(self, new_chat_id: str) -> None:
+        super().__init__("chat_moved")
+        self.new_chat_id = new_chat_id
+
+
 class StoreUnavailable(XinYuError):
     """The database did not answer or did not commit. Nothing was stored: the caller may try again."""
 

@@ -11,13 +11,15 @@ from collections import deque
 from datetime import datetime
 
 from core.errors import IdempotencyConflict, StoreUnavailable
-from core.messages import IncomingMessage
+from core.feedback import verdict_on
+from core.messages import Edited, IncomingMessage, Moved, PlatformEvent, ReachChanged, Reacted
 from core.ports import Accepted, Clock, Measures, Store, Wakeups
+from core.wording import in_words
 
 BATCH_LIMIT = 64
 WAITING_LIMIT = 10_000
 
-_Entry = tuple[IncomingMessage, asyncio.Future[Accepted]]
+_Entry = tuple[IncomingMessage, asyncio.Future[Accepted | None]]
 
 
 class Intake:
@@ -33,20 +35,47 @@ class Intake:
         self.failed_at: datetime | None = None
         """When storing last failed, if nothing was stored since."""
 
-    async def accept(self, message: IncomingMessage) -> Accepted:
+    async def accept(self, message: IncomingMessage) -> Accepted | None:
         if len(self._waiting) >= WAITING_LIMIT:
             raise StoreUnavailable("too many messages wait to be stored")
-        future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Accepted | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((message, future))
         if self._storing is None or self._storing.done():
             self._storing = asyncio.create_task(self._store_waiting(), name="intake")
         accepted = await future
+        if accepted is None:
+            return None
         if accepted.duplicate:
             await self._check_same(message, accepted)
         else:
             self._measures.accepted(message.platform)
             await self._wakeups.wake(accepted.conversation_id)
         return accepted
+
+    async def note(self, event: PlatformEvent) -> None:
+        now = self._clock.now()
+        match event:
+            case Edited():
+                await self._edit(event, now)
+            case Reacted():
+                verdict = verdict_on(event.emojis)
+                if await self._store.write(lambda tx: tx.feedback.react(event, verdict, now)):
+                    self._measures.feedback_given(verdict)
+            case ReachChanged(platform, chat_id, reachable):
+                await self._store.write(
+                    lambda tx: tx.conversations.set_reachable(platform, chat_id, reachable=reachable, now=now)
+                )
+            case Moved():
+                conversation_id = await self._store.write(lambda tx: tx.conversations.move(event))
+                if conversation_id is not None:
+                    await self._wakeups.wake(conversation_id)
+
+    async def _edit(self, event: Edited, now: datetime) -> None:
+        known = await self._store.write(lambda tx: tx.inbox.edit(event, now))
+        if known is None:  # what was nothing to us may be now: a mention was added
+            await self.accept(event.message)
+        elif not known.duplicate:
+            await self._wakeups.wake(known.conversation_id)
 
     async def close(self) -> None:
         """Wait for what is on its way to the disk."""
@@ -84,5 +113,5 @@ class Intake:
 
     async def _check_same(self, message: IncomingMessage, accepted: Accepted) -> None:
         said = await self._store.read(lambda tx: tx.inbox.text_of(accepted.inbox_id))
-        if said is not None and said != message.text:
+        if said is not None and said != in_words(message):
             raise IdempotencyConflict

@@ -29,6 +29,58 @@ class ConversationKind(StrEnum):
     GROUP = "group"
 
 
+class AttachmentKind(StrEnum):
+    PHOTO = "photo"
+    VIDEO = "video"
+    ANIMATION = "animation"
+    VOICE = "voice"
+    AUDIO = "audio"
+    VIDEO_NOTE = "video_note"
+    STICKER = "sticker"
+    DOCUMENT = "document"
+    LOCATION = "location"
+    VENUE = "venue"
+    CONTACT = "contact"
+    POLL = "poll"
+    DICE = "dice"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Something that was sent beside a text, or without one. What a kind does not have is empty."""
+
+    kind: AttachmentKind
+    name: str = ""
+    """A file's, a place's, a contact's name; a poll's question."""
+    seconds: int = 0
+    emoji: str = ""
+    """A sticker's or a dice's."""
+    value: int = 0
+    """What a dice shows."""
+    file_id: str = ""
+    """The platform's own name for the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The earlier words that a message answers."""
+
+    text: str
+    of_bot: bool
+    speaker: str = ""
+    """Who said them, in a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a person asked for in so many words, or by pressing a button: core/commands answers it."""
+
+    name: str
+    argument: str = ""
+    message_id: str | None = None
+    """The message whose button was pressed."""
+
+
 @dataclass(frozen=True, slots=True)
 class IncomingMessage:
     """One event that a platform handed over, normalised.
@@ -48,6 +100,59 @@ class IncomingMessage:
     alone: bool = False
     language: str | None = None
     """BCP 47 tag that the platform reports for the sender, if it does."""
+    message_id: str | None = None
+    """The platform's id of the message within its chat."""
+    attachments: tuple[Attachment, ...] = ()
+    quote: Quote | None = None
+    forwarded_from: str | None = None
+    """Whose words these are, if not the sender's; empty where that is not told."""
+    speaker: str = ""
+    """The sender's name, in a group."""
+    addressed: bool = True
+    """Whether it is meant for the bot. In a group, what is not is stored only where the bot answers everything."""
+    bundle: str | None = None
+    """Messages with the same one were sent as one (an album)."""
+    command: Command | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """A message was changed after it was sent: `message` is all of it anew, under the edit's own event id."""
+
+    message: IncomingMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Reacted:
+    """A person's reactions on a message of the bot's, all that stand now; none: they were taken back."""
+
+    platform: Platform
+    chat_id: str
+    sender_id: str
+    message_id: str
+    emojis: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReachChanged:
+    """A chat can be written to from now on, or no more: the bot was blocked, unblocked, removed."""
+
+    platform: Platform
+    chat_id: str
+    reachable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A chat goes on under another id."""
+
+    platform: Platform
+    chat_id: str
+    new_chat_id: str
+
+
+PlatformEvent = Edited | Reacted | ReachChanged | Moved
+"""What happens in a chat beside new messages."""
 
 
 class Role(StrEnum):
@@ -64,6 +169,11 @@ class Source(StrEnum):
     """The offline listener: shown to the person, never put into a prompt."""
     PROTOCOL = "protocol"
     """The safety protocol's words to a person in danger."""
+    COMMAND = "command"
+    """A command, or the answer to one: never put into a prompt."""
+
+
+NOT_FOR_THE_MODEL = frozenset({Source.LISTENER, Source.COMMAND})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +211,47 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Button:
+    """Pressing it is saying its command (`settings language=en`), for the one person it was made for."""
+
+    label: str
+    command: str
+
+
+class MediaKind(StrEnum):
+    PHOTO = "photo"
+    VOICE = "voice"
+    DOCUMENT = "document"
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A picture (PNG, JPEG), a voice note (OGG with Opus) or a file, whole."""
+
+    kind: MediaKind
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
-    """One piece of a reply: today text; pictures, voice and buttons come with their channels."""
+    """One piece of a reply: text, or media with the text as its caption."""
 
     text: str
     marks: tuple[Mark, ...] = ()
+    buttons: tuple[tuple[Button, ...], ...] = ()
+    """Rows of them."""
+    owner: str = ""
+    """The platform's id of the one person who may press the buttons."""
+    media: Media | None = None
+    replaces: str | None = None
+    """The platform's id of a message of ours that becomes this one; without a text it only loses its buttons."""
+    answers: str | None = None
+    """The platform's id of the message that this visibly answers."""
+    silent: bool = False
+    """It arrives without a sound."""
+    pause_seconds: float = 0.0
+    """How long after the segment before it goes out."""
 
 
 class DeliveryState(StrEnum):

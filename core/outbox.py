@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
 
-from core.errors import DeliveryFailed, RecipientGone, StoreUnavailable
-from core.messages import ConversationKind, Delivery, Platform, Segment
+from core.errors import ChatGoesOn, DeliveryFailed, RecipientGone, StoreUnavailable
+from core.messages import ConversationKind, Delivery, Moved, Platform, Segment
 from core.pauses import Pauses
 from core.ports import Clock, Measures, RateLimiter, Sender, Store, Transaction
 
@@ -25,6 +25,11 @@ log = structlog.get_logger()
 
 
 BROKEN_PAUSE = timedelta(minutes=1)
+PACE_MEMORY = timedelta(minutes=1)
+"""As far back as any platform counts."""
+TYPING_AFTER_SECONDS = 0.3
+DUE_SECONDS = 0.02
+"""A look that comes a moment too early finds nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,10 @@ class Channel:
     overall: Pace
     chat: Pace
     group: Pace
+    room: Callable[[str], str] = lambda chat_id: chat_id
+    """The chat that the platform counts messages in: a forum's topics share their group's pace."""
+    previews: bool = False
+    """Whether an answer can be shown there while it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,7 @@ class Outbox:
         """Conversations that a task of ours delivers to; True: look again when done."""
         self._slots = asyncio.Semaphore(options.at_once)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._followers: set[asyncio.Task[None]] = set()
         self._closing = False
         self._broken = Pauses(clock, BROKEN_PAUSE)
         self._sent: dict[int, str | None] = {}
@@ -107,8 +117,36 @@ class Outbox:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def look_at_after(
+        self, conversation_id: int, pauses: Sequence[float], platform: Platform, chat_id: str
+    ) -> None:
+        """The same after each of these seconds, with a sign of typing meanwhile."""
+        if self._closing:
+            return
+        task = asyncio.create_task(self._follow(conversation_id, pauses, platform, chat_id), name="pauses")
+        self._followers.add(task)
+        task.add_done_callback(self._followers.discard)
+
+    async def _follow(
+        self, conversation_id: int, pauses: Sequence[float], platform: Platform, chat_id: str
+    ) -> None:
+        channel = self._channels[platform]
+        for pause in pauses:
+            await asyncio.sleep(min(TYPING_AFTER_SECONDS, pause))
+            await channel.sender.show_typing(chat_id)
+            await asyncio.sleep(max(0.0, pause - TYPING_AFTER_SECONDS) + DUE_SECONDS)
+            self.look_at(conversation_id)
+
+    async def may_send(self, platform: Platform, chat_id: str, kind: ConversationKind) -> bool:
+        """Whether one more message fits the pace at this moment; it is then counted."""
+        for key, pace in self._paces(platform, chat_id, kind):
+            if await self._limiter.try_take(key, pace.per_second, pace.at_once) is not None:
+                return False
+        return True
+
     async def run(self) -> None:
         """Keep the leases of what is being delivered and find what is due, until cancelled."""
+        await self._go_on_at_pace()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._renew_leases(), name="delivery-leases")
             if self._options.sweeps:
@@ -140,9 +178,26 @@ class Outbox:
             except StoreUnavailable as error:
                 log.warning("delivery_leases_not_renewed", reason=str(error))
 
+    async def _go_on_at_pace(self) -> None:
+        """What was sent before a restart counts: the platform has not forgotten it."""
+        now = self._clock.now()
+        try:
+            sent = await self._store.read(
+                lambda tx: tx.deliveries.sent_since(self.platforms, now - PACE_MEMORY)
+            )
+        except StoreUnavailable as error:
+            log.warning("pace_unknown", reason=str(error))
+            return
+        for delivery in sent:
+            for key, pace in self._paces(delivery.platform, delivery.chat_id, delivery.kind):
+                await self._limiter.recall(key, pace.per_second, now - delivery.sent_at)
+
     async def drain(self, seconds: float) -> None:
         """Let deliveries under way finish for so long; the rest stays for the next start."""
         self._closing = True
+        for follower in self._followers:
+            follower.cancel()
+        await asyncio.gather(*self._followers, return_exceptions=True)
         renewing = asyncio.create_task(self._renew_leases(), name="delivery-leases")
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
@@ -193,6 +248,9 @@ class Outbox:
                     self._sent[delivery.id] = await channel.sender.send(delivery)
         except RecipientGone:
             await self._bury(delivery)
+            return False
+        except ChatGoesOn as error:
+            await self._go_along(delivery, error.new_chat_id)
             return False
         except DeliveryFailed as error:
             return await self._failed(delivery, error)
@@ -252,6 +310,14 @@ class Outbox:
         self._measures.delivered(delivery.platform, "gone")
         log.info("recipient_gone", platform=delivery.platform, conversation_id=delivery.conversation_id)
 
+    async def _go_along(self, delivery: Delivery, new_chat_id: str) -> None:
+        """Its chat has another id now: what is owed there goes on under that."""
+        event = Moved(delivery.platform, delivery.chat_id, new_chat_id)
+        goes_on: list[int | None] = []
+        await self._record(lambda tx: goes_on.append(tx.conversations.move(event)))
+        if goes_on[-1] is not None:
+            asyncio.get_running_loop().call_soon(self.look_at, goes_on[-1])
+
     async def _record(self, unit: Callable[[Transaction], object]) -> None:
         """Write down what the platform did, however long the store is away: a forgotten `sent` is a doubled reply."""
         wait = 0.1
@@ -265,14 +331,20 @@ class Outbox:
             wait = min(wait * 2, 5.0)
 
     async def _keep_pace(self, delivery: Delivery) -> None:
-        channel = self._channels.get(delivery.platform)
-        if channel is None or delivery.id in self._sent:
+        if delivery.platform not in self._channels or delivery.id in self._sent:
             return
-        place = channel.group if delivery.kind is ConversationKind.GROUP else channel.chat
-        name = f"out:{delivery.platform}"
-        for key, pace in ((f"{name}:{delivery.chat_id}", place), (name, channel.overall)):
+        for key, pace in self._paces(delivery.platform, delivery.chat_id, delivery.kind):
             wait = await self._limiter.reserve(key, pace.per_second, pace.at_once)
             await asyncio.sleep(wait.total_seconds())
+
+    def _paces(
+        self, platform: Platform, chat_id: str, kind: ConversationKind
+    ) -> tuple[tuple[str, Pace], ...]:
+        """What a message there is counted under."""
+        channel = self._channels[platform]
+        place = channel.group if kind is ConversationKind.GROUP else channel.chat
+        name = f"out:{platform}"
+        return (f"{name}:{channel.room(chat_id)}", place), (name, channel.overall)
 
 
 def _renew(owner: str, conversation_ids: tuple[int, ...], until: datetime, tx: Transaction) -> None:

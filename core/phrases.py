@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from core.language import Language
 
@@ -24,6 +25,10 @@ class ListenerMood(StrEnum):
 class Phrases:
     listener: dict[ListenerMood, tuple[str, ...]]
     late: str
+    group: str
+    speaks: dict[Language, str]
+    commands: dict[str, Any]
+    """What core/commands says, a table a command."""
 
     def listener_says(self, mood: ListenerMood, turn_id: int) -> str:
         """One of the ways to say it: the same for the same turn, varying between turns."""
@@ -40,4 +45,7 @@ def _load(language: Language) -> Phrases:
     return Phrases(
         listener={mood: tuple(table["listener"][mood]) for mood in ListenerMood},
         late=table["prompt"]["late"],
+        group=table["prompt"]["group"],
+        speaks={spoken: table["prompt"]["speaks"][spoken] for spoken in Language},
+        commands=table["commands"],
     )

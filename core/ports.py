@@ -16,13 +16,19 @@ from typing import Protocol, TypeVar
 from core.messages import (
     EVERY_PLATFORM,
     ChatMessage,
+    ConversationKind,
     Delivery,
     DeliveryState,
+    Edited,
     IncomingMessage,
+    Moved,
     Platform,
+    PlatformEvent,
+    Reacted,
     Segment,
 )
 from core.model.events import ModelEvent, ModelUsage, PromptMessage
+from core.settings import ConversationSettings, PersonSettings
 
 T = TypeVar("T")
 
@@ -46,11 +52,19 @@ class Accepted:
 
 
 class Inbox(Protocol):
-    async def accept(self, message: IncomingMessage) -> Accepted:
+    async def accept(self, message: IncomingMessage) -> Accepted | None:
         """Store the message durably (this returns after the commit), then wake its conversation.
 
+        None: in its group it is nothing to the bot, and was not stored.
         Raises StoreUnavailable if it was not stored: tell the platform to hand it over again.
         Raises IdempotencyConflict if the event id is known with another text.
+        """
+        ...
+
+    async def note(self, event: PlatformEvent) -> None:
+        """Store what became of a message or a chat. The same event again changes nothing.
+
+        Raises StoreUnavailable if it was not stored.
         """
         ...
 
@@ -61,12 +75,26 @@ class Sender(Protocol):
     async def send(self, delivery: Delivery) -> str | None:
         """Send and return the platform's id of the sent message, if it has one.
 
-        Raises DeliveryFailed or RecipientGone.
+        Raises DeliveryFailed, RecipientGone or ChatGoesOn.
         """
         ...
 
     async def show_typing(self, chat_id: str) -> None:
         """Let the person see that an answer is being written. Best effort: never raises."""
+        ...
+
+    async def show_preview(
+        self, chat_id: str, preview_id: int, text: str, message_id: str | None
+    ) -> str | None:
+        """Show the beginning of an answer that is being written.
+
+        `message_id`: the message that shows it so far. Returned is the one that shows it now and is to be
+        replaced by the answer; None where it goes away by itself. Raises DeliveryFailed or RecipientGone.
+        """
+        ...
+
+    async def may_manage(self, chat_id: str, user_id: str) -> bool:
+        """Whether somebody is one of a group's administrators. Raises DeliveryFailed, RecipientGone, ChatGoesOn."""
         ...
 
 
@@ -113,12 +141,8 @@ class Pending:
     user_id: int
     received_at: datetime
     message: IncomingMessage
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationSettings:
-    burst_quiet_seconds: float | None = None
-    burst_max_seconds: float | None = None
+    edits: int = 0
+    """How often it was changed while it waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +152,13 @@ class ClaimedConversation:
     id: int
     platform: Platform
     chat_id: str
+    kind: ConversationKind
     settings: ConversationSettings
+    person: PersonSettings
+    """Of whoever spoke first among those who wait."""
+    paused: bool
+    preview_message_id: str | None
+    """A message that an earlier try at this turn left in the chat."""
     attempts: int
     """How often it was claimed without a turn being finished: a message that kills us shows here."""
     pending: tuple[Pending, ...]
@@ -154,6 +184,8 @@ class TurnResult:
     """Deferred messages that this turn answers at last."""
     moved_on: tuple[Pending, ...]
     """Deferred messages that need no answer of their own any more."""
+    said: tuple[ChatMessage, ...]
+    """What is written into the history of the new messages, each under its message's id."""
     reply: ChatMessage
     segments: tuple[Segment, ...]
     """What goes out through the outbox; empty where the client fetches the reply itself."""
@@ -161,6 +193,10 @@ class TurnResult:
     """Only the listener answered: a real answer is to follow."""
     usage: ModelUsage | None
     finished_at: datetime
+    effect: Callable[[Transaction], None] | None = None
+    """What a command changes."""
+    written: bool = True
+    """Whether the reply goes into the history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +210,11 @@ class Outcome:
 
 
 class InboxRows(Protocol):
-    def add(self, messages: Sequence[IncomingMessage], now: datetime) -> list[Accepted]:
-        """Store each message once, with its user, identity and conversation where they are new."""
+    def add(self, messages: Sequence[IncomingMessage], now: datetime) -> list[Accepted | None]:
+        """Store each message once, with its user, identity and conversation where they are new.
+
+        None for what is nothing to the bot in its group.
+        """
         ...
 
     def pending(self, conversation_id: int) -> tuple[Pending, ...]:
@@ -183,7 +222,14 @@ class InboxRows(Protocol):
         ...
 
     def text_of(self, inbox_id: int) -> str | None:
-        """What a stored message said, answered or not; None if it was erased."""
+        """What a stored message said in words, answered or not; None if that is not kept."""
+        ...
+
+    def edit(self, event: Edited, now: datetime) -> Accepted | None:
+        """Replace a message that waits for its answer, or note in the history that an answered one was changed.
+
+        None if nothing of it is known. Accepted is where there may be something to do.
+        """
         ...
 
     def outcome_of(self, inbox_id: int) -> Outcome | None:
@@ -204,7 +250,10 @@ class InboxRows(Protocol):
         limit: int,
         platforms: Sequence[Platform] = EVERY_PLATFORM,
     ) -> list[int]:
-        """Claimable conversations whose newest messages, since then, only the listener answered."""
+        """Claimable conversations whose newest messages, since then, only the listener answered.
+
+        Not those that cannot be written to, or are paused.
+        """
         ...
 
 
@@ -252,6 +301,24 @@ class ConversationRows(Protocol):
 
     def update_settings(self, conversation_id: int, settings: ConversationSettings) -> None: ...
 
+    def pause(self, conversation_id: int, since: datetime | None) -> None:
+        """Nothing is sent there unasked from now on; None: it is again."""
+        ...
+
+    def begin_anew(self, conversation_id: int, window_from: int) -> None:
+        """What was said before that id is no part of any prompt any more, and owed no late answer."""
+        ...
+
+    def set_preview(self, conversation_id: int, owner: str, message_id: str) -> None:
+        """Remember which message shows a part of the answer that is being written."""
+        ...
+
+    def set_reachable(self, platform: Platform, chat_id: str, *, reachable: bool, now: datetime) -> None: ...
+
+    def move(self, event: Moved) -> int | None:
+        """A chat goes on under another id: its conversation, or both made one; its id, None if there was none."""
+        ...
+
 
 class TurnRows(Protocol):
     def commit(self, result: TurnResult) -> None:
@@ -286,7 +353,14 @@ class DeliveryRows(Protocol):
         ...
 
     def bury_conversation(self, conversation_id: int, reason: str, now: datetime) -> int:
-        """The recipient is gone: every unsent delivery becomes a dead letter; how many."""
+        """The recipient is gone: every unsent delivery becomes a dead letter; how many.
+
+        The conversation is marked as one that cannot be written to.
+        """
+        ...
+
+    def sent_since(self, platforms: Sequence[Platform], since: datetime) -> builtins.list[SentDelivery]:
+        """What was sent since then, oldest first: the pace goes on from there."""
         ...
 
     def conversations_due(
@@ -300,6 +374,14 @@ class DeliveryRows(Protocol):
     def replay(self, delivery_ids: Sequence[int], now: datetime) -> int:
         """Dead letters back to pending; how many were dead."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SentDelivery:
+    platform: Platform
+    chat_id: str
+    kind: ConversationKind
+    sent_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +405,51 @@ class ApiKey:
     created_at: datetime
     last_used_at: datetime | None
     revoked_at: datetime | None
+
+
+class PeopleRows(Protocol):
+    def update_settings(self, user_id: int, settings: PersonSettings) -> None: ...
+
+    def export(self, user_id: int) -> PersonRecord:
+        """All that is kept of a person."""
+        ...
+
+    def erase(self, user_id: int, erase_at: datetime, here: int) -> None:
+        """Destroy everything of a person but what this transaction writes for them after it, in conversation `here`.
+
+        Their accounts are strangers' from now on. What is left (a farewell on its way) goes with `erase_left`.
+        """
+        ...
+
+    def is_leaving(self) -> bool:
+        """Whether anything is left of erased people."""
+        ...
+
+    def erase_left(self, now: datetime) -> int:
+        """Destroy what is left of erased people whose farewell is out, or whose time is over; how many people."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PersonRecord:
+    """A person's data as they are handed out: plain values, ready for JSON."""
+
+    accounts: tuple[dict[str, str], ...]
+    settings: PersonSettings
+    since: datetime
+    messages: tuple[dict[str, str], ...]
+    feedback: tuple[dict[str, str], ...]
+    usage: tuple[dict[str, str | int], ...]
+
+
+class FeedbackRows(Protocol):
+    def react(self, event: Reacted, verdict: str, now: datetime) -> bool:
+        """Keep a person's reactions on an answer of ours, or forget them; False if it is none of ours."""
+        ...
+
+    def judge(self, conversation_id: int, user_id: int, message_id: str, verdict: str, now: datetime) -> bool:
+        """Keep what a person said of an answer by button; False if that message is none of our answers."""
+        ...
 
 
 class ApiKeyRows(Protocol):
@@ -350,6 +477,10 @@ class Transaction(Protocol):
     def turns(self) -> TurnRows: ...
     @property
     def deliveries(self) -> DeliveryRows: ...
+    @property
+    def people(self) -> PeopleRows: ...
+    @property
+    def feedback(self) -> FeedbackRows: ...
     @property
     def api_keys(self) -> ApiKeyRows: ...
 
@@ -379,6 +510,10 @@ class RateLimiter(Protocol):
         """Take one token if there is one now (None), else how long until there is."""
         ...
 
+    async def recall(self, key: str, rate: float, ago: timedelta) -> None:
+        """One token of `key` was taken so long ago, before this process began. Oldest first."""
+        ...
+
 
 # --- what is measured ---------------------------------------------------------------------------
 
@@ -402,4 +537,8 @@ class Measures(Protocol):
 
     def delivered(self, platform: Platform, outcome: str) -> None:
         """`outcome`: sent, retry, dead, gone."""
+        ...
+
+    def feedback_given(self, verdict: str) -> None:
+        """`verdict`: good, bad, other."""
         ...

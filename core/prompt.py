@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import dropwhile
 
-from core.language import Language, language_of
-from core.messages import ChatMessage, Role, Source
+from core.language import Language
+from core.messages import NOT_FOR_THE_MODEL, ChatMessage, Role
 from core.model.events import PromptMessage, PromptRole
 from core.model.tokens import estimate_tokens
 from core.persona.card import Persona
 from core.phrases import Phrases
 from core.ports import Pending
+from core.wording import sayings
 
 MESSAGE_OVERHEAD_TOKENS = 4
 """What the chat format itself adds to each message, about the same for every model we know."""
@@ -28,20 +29,31 @@ def build_prompt(
     window: Sequence[ChatMessage],
     messages: Sequence[Pending],
     *,
-    late: bool,
+    language: Language,
+    speaks: Language | None = None,
+    group: bool = False,
+    late: bool = False,
     budget_tokens: int,
 ) -> list[PromptMessage]:
     """The prompt that asks for an answer to `messages`.
 
     `late`: the messages stand in the window already, answered only by the listener so far.
+    `language` is the persona's own words', `speaks` the one that the person asked to be answered in.
+    `group`: several people are there.
     `budget_tokens` bounds window and messages together; what was just said always goes in whole.
     """
-    said = "\n".join(pending.message.text for pending in messages)
-    language = language_of(said, messages[-1].message.language)
-    system = PromptMessage(PromptRole.SYSTEM, persona.prompts[language])
+    said = "\n".join(saying.text for saying in sayings(messages))
+    rules = [persona.prompts[language]]
+    if group:
+        rules.append(phrases[language].group)
+    if speaks is not None:
+        rules.append(phrases[language].speaks[speaks])
+    system = PromptMessage(PromptRole.SYSTEM, "\n\n".join(rules))
     just_said = {pending.inbox_id for pending in messages}
     earlier = [
-        message for message in window if message.source is not Source.LISTENER and message.id not in just_said
+        message
+        for message in window
+        if message.source not in NOT_FOR_THE_MODEL and message.id not in just_said
     ]
     left = budget_tokens - _tokens(said)
     newest = _newest_within(earlier, left)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
+from core.commands.asked import Asked, Done
+from core.commands.run import run_command
 from core.errors import OF_THE_PROMPT, ModelUnavailable
 from core.ids import new_id
 from core.language import Language, language_of
-from core.messages import Source
+from core.messages import ConversationKind, Source
 from core.model.events import Finished, ModelUsage, PromptMessage, Restarted, TextDelta
 from core.persona.card import Persona
 from core.phrases import ListenerMood, Phrases
-from core.ports import ClaimedConversation, Measures, Model, Pending
+from core.ports import ClaimedConversation, Clock, Measures, Model, Pending, Store
 from core.prompt import build_prompt
 from core.safety.protocol import Protocols
 from core.safety.rules import Risk, assess
 
 log = structlog.get_logger()
 
+MayManage = Callable[[str, str], Awaitable[bool]]
+"""Whether somebody (a platform user id) is an administrator of a chat. Raises as Sender.may_manage."""
 CLAIMS_BEFORE_LISTENER = 10
 """A turn that was begun this often and never finished (it may be what kills us) is not tried again.
 
@@ -47,6 +51,10 @@ class TurnParts:
     protocols: Protocols
     window_tokens: int
     measures: Measures
+    store: Store
+    default_zone: str
+    """The time zone of people who chose none."""
+    clock: Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,8 @@ class Draft:
     source: Source
     usage: ModelUsage | None
     outcome: str
+    done: Done | None = None
+    """A command's answer: segments instead of the text, and what is to be changed."""
 
     @property
     def defer(self) -> bool:
@@ -69,24 +79,31 @@ class Draft:
 class Prepared:
     """What is local and done before the model is asked."""
 
-    said: str
     language: Language
     risk: Risk
+    last: Pending
+    """The newest message: a command stands alone."""
     prompt: list[PromptMessage]
 
 
 def prepare(parts: TurnParts, conversation: ClaimedConversation, messages: Sequence[Pending]) -> Prepared:
     """The local half of a turn: safety, (mood, memories, knowledge as their rooms are built,) the prompt."""
     said = "\n".join(pending.message.text for pending in messages)
+    last = messages[-1].message
+    # A command's letters say nothing of the language that its writer speaks.
+    language = conversation.person.language or language_of("" if last.command else said, last.language)
     return Prepared(
-        said=said,
-        language=language_of(said, messages[-1].message.language),
+        language=language,
         risk=assess(said),
+        last=messages[-1],
         prompt=build_prompt(
             parts.persona,
             parts.phrases,
             conversation.window,
             messages,
+            language=language,
+            speaks=conversation.person.language,
+            group=conversation.kind is ConversationKind.GROUP,
             late=not conversation.pending,
             budget_tokens=parts.window_tokens,
         ),
@@ -94,9 +111,13 @@ def prepare(parts: TurnParts, conversation: ClaimedConversation, messages: Seque
 
 
 async def answer(
-    parts: TurnParts, conversation: ClaimedConversation, prepared: Prepared, audience: Audience
+    parts: TurnParts,
+    conversation: ClaimedConversation,
+    prepared: Prepared,
+    audience: Audience,
+    may_manage: MayManage,
 ) -> Draft:
-    """The answer: decided locally in danger, else the model's, else the listener's.
+    """The answer: decided locally in danger, a command's, else the model's, else the listener's.
 
     Raises ModelUnavailable only for a late answer, which has nothing to fall back on: it is simply
     tried again later.
@@ -106,6 +127,8 @@ async def answer(
     if conversation.attempts > CLAIMS_BEFORE_LISTENER:
         log.error("turn_given_up", conversation_id=conversation.id, attempts=conversation.attempts)
         return _listen(parts, prepared, audience, ListenerMood.DECLINED)
+    if prepared.last.message.command is not None:
+        return await _obey(parts, conversation, prepared, may_manage)
     try:
         return await _ask_model(parts, prepared, audience)
     except ModelUnavailable as error:
@@ -114,6 +137,30 @@ async def answer(
         if not conversation.pending and error.reason not in OF_THE_PROMPT:
             raise
         return _listen(parts, prepared, audience, _mood(conversation, error))
+
+
+async def _obey(
+    parts: TurnParts,
+    conversation: ClaimedConversation,
+    prepared: Prepared,
+    may_manage: MayManage,
+) -> Draft:
+    by = prepared.last
+    assert by.message.command is not None
+    asked = Asked(
+        command=by.message.command,
+        conversation=conversation,
+        by=by,
+        language=prepared.language,
+        phrases=parts.phrases[prepared.language],
+        now=parts.clock.now(),
+        default_zone=parts.default_zone,
+        store=parts.store,
+        may_manage=may_manage,
+    )
+    done = await run_command(asked)
+    text = "\n\n".join(segment.text for segment in done.segments if segment.text) if done.written else ""
+    return Draft(new_id(), text, Source.COMMAND, None, "command", done)
 
 
 async def _ask_model(parts: TurnParts, prepared: Prepared, audience: Audience) -> Draft:

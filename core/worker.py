@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,22 +19,27 @@ from core.burst import BurstRule, begin_at, next_turn
 from core.errors import RESTING, LeaseLost, ModelUnavailable, StoreUnavailable
 from core.ids import new_id
 from core.live import LiveReplies, LiveReply
-from core.messages import FETCHED, ChatMessage, Platform, Role, Segment, Source
-from core.outbox import Channel, Outbox
+from core.messages import FETCHED, ChatMessage, ConversationKind, Platform, Role, Segment, Source
+from core.outbox import Outbox
 from core.pauses import Pauses
 from core.ports import (
     ClaimedConversation,
     Clock,
     Outcome,
     Pending,
+    Sender,
     Store,
     Transaction,
     TurnResult,
     Wakeups,
 )
+from core.preview import Preview
+from core.reply import Manner, addressed, spoken
 from core.safety.rules import Risk, assess
-from core.turn import Draft, TurnParts, answer, prepare
+from core.settings import ReplyStyle
+from core.turn import Audience, Draft, MayManage, TurnParts, answer, prepare
 from core.typing_sign import show_while
+from core.wording import sayings
 
 log = structlog.get_logger()
 
@@ -42,6 +47,8 @@ FAILED_TURN_BACKOFF = timedelta(seconds=5)
 LATE_ANSWER_PAUSE = timedelta(seconds=30)
 """After a late answer failed again, before any is tried."""
 UNCLAIMABLE_PAUSE = timedelta(minutes=1)
+MAY_MANAGE_SECONDS = 5.0
+ERASE_EVERY_SECONDS = 2.0
 RESTART_LIMIT = timedelta(seconds=60)
 """A turn whose first message is older is not begun again for new ones: somebody waits."""
 
@@ -80,19 +87,31 @@ class _Bell:
 class _Watchers:
     """Whoever watches one of a turn's messages: their live replies, written to as one."""
 
-    def __init__(self, replies: Sequence[LiveReply]) -> None:
+    def __init__(self, replies: Sequence[LiveReply], preview: Preview | None) -> None:
         self._replies = replies
-        self.shown = False
+        self.preview = preview
+        self._watched = False
+
+    @property
+    def shown(self) -> bool:
         """Whether anybody has seen a part of this answer."""
+        return self._watched or (self.preview is not None and self.preview.shown)
 
     def begin(self, turn_id: int) -> None:
-        for reply in self._replies:
-            reply.begin(turn_id)
+        for audience in self._audiences:
+            audience.begin(turn_id)
 
     def append(self, text: str) -> None:
-        self.shown = self.shown or any(reply.watchers for reply in self._replies)
-        for reply in self._replies:
-            reply.append(text)
+        self._watched = self._watched or any(reply.watchers for reply in self._replies)
+        for audience in self._audiences:
+            audience.append(text)
+
+    def previewing(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self.preview is None else self.preview.running()
+
+    @property
+    def _audiences(self) -> tuple[Audience, ...]:
+        return (*self._replies,) if self.preview is None else (*self._replies, self.preview)
 
     def finish(self, outcome: Outcome) -> None:
         for reply in self._replies:
@@ -137,6 +156,7 @@ class Worker:
             group.create_task(self._renew_leases(), name="leases")
             if self._options.sweeps:
                 group.create_task(self._sweep(), name="sweeper")
+                group.create_task(self._erase_left(), name="eraser")
 
     async def drain(self, seconds: float) -> None:
         """Let running turns finish for so long, then give up the rest: their messages stay for the next start."""
@@ -192,6 +212,19 @@ class Worker:
             except StoreUnavailable as error:
                 log.warning("sweep_failed", reason=str(error))
             await asyncio.sleep(self._options.sweep_seconds)
+
+    async def _erase_left(self) -> None:
+        """The last traces of people who had themselves erased go when their farewell is out."""
+        while True:
+            now = self._clock.now()
+            try:
+                if await self._store.read(
+                    lambda tx: tx.people.is_leaving()
+                ):  # a write would be one every time
+                    await self._store.write(partial(_erase_left, now))
+            except StoreUnavailable as error:
+                log.warning("erasing_failed", reason=str(error))
+            await asyncio.sleep(ERASE_EVERY_SECONDS)
 
     async def _abandoned(self) -> list[int]:
         """Those that wait and are in nobody's hands: neither another process's nor a task's of ours.
@@ -286,12 +319,13 @@ class Worker:
             messages = next_turn(claimed.pending) or claimed.deferred
             events = [(pending.message.platform, pending.message.event_id) for pending in messages]
             with self._live.answering(events) as replies:
-                watchers = _Watchers(replies)
+                watchers = _Watchers(replies, self._preview(claimed, messages))
                 draft = await self._attempt(claimed, messages, watchers, bell)
                 if draft is not None:
                     await self._commit(claimed, messages, draft, watchers)
                     break
-            claimed = replace(claimed, pending=await self._pending(claimed.id))
+            left = watchers.preview.message_id if watchers.preview else claimed.preview_message_id
+            claimed = replace(claimed, pending=await self._pending(claimed.id), preview_message_id=left)
         if len(claimed.pending) > len(messages):
             bell.ring()
 
@@ -326,9 +360,12 @@ class Worker:
     ) -> bool:
         """Whether what came meanwhile belongs to this turn, or may not wait for its end."""
         due = next_turn(await self._pending(claimed.id))
-        answered_now = (
-            len(messages) if claimed.pending else 0
-        )  # else it is a late answer: anything new goes first
+        # Else it is a late answer: anything new goes first.
+        answered_now = len(messages) if claimed.pending else 0
+        if [waiting.edits for waiting in due[:answered_now]] != [
+            read.edits for read in messages[:answered_now]
+        ]:
+            return True  # what was read is not what they say any more
         if len(due) <= answered_now:
             return False
         if any(assess(waiting.message.text) is Risk.HIGH for waiting in due[answered_now:]):
@@ -351,8 +388,33 @@ class Worker:
             waited = rule.quiet_seconds > 0 and not messages[0].message.alone
             if waited and len(next_turn(await self._pending(claimed.id))) > len(messages):
                 bell.ring()  # another process stored it and woke somebody else
-        async with show_while(channel.sender if channel else None, claimed.chat_id):
-            return await answer(self._parts, claimed, prepared, watchers)
+        sender = channel.sender if channel else None
+        async with show_while(sender, claimed.chat_id), watchers.previewing():
+            return await answer(self._parts, claimed, prepared, watchers, _may_manage(sender))
+
+    def _preview(self, claimed: ClaimedConversation, messages: tuple[Pending, ...]) -> Preview | None:
+        """Shows the answer while it is written: in private, where the platform can, unless it comes in bubbles."""
+        channel = self._outbox.channel(claimed.platform)
+        if (
+            channel is None
+            or not channel.previews
+            or claimed.kind is not ConversationKind.PRIVATE
+            or self._style(claimed) is not ReplyStyle.WHOLE
+            or messages[-1].message.command is not None
+        ):
+            return None
+        owner = self._options.owner
+
+        async def remember(message_id: str) -> None:
+            await self._store.write(lambda tx: tx.conversations.set_preview(claimed.id, owner, message_id))
+
+        async def may_send() -> bool:
+            return await self._outbox.may_send(claimed.platform, claimed.chat_id, claimed.kind)
+
+        return Preview(channel.sender, claimed.chat_id, may_send, remember, claimed.preview_message_id)
+
+    def _style(self, claimed: ClaimedConversation) -> ReplyStyle:
+        return claimed.settings.style or self._parts.persona.style
 
     async def _sleep_until(self, moment: datetime, longest: float) -> None:
         """`longest` in seconds, whatever the clocks say: one that was put back must not hold anybody up."""
@@ -360,6 +422,30 @@ class Worker:
 
     async def _pending(self, conversation_id: int) -> tuple[Pending, ...]:
         return await self._store.read(lambda tx: tx.inbox.pending(conversation_id))
+
+    def _segments(
+        self,
+        claimed: ClaimedConversation,
+        messages: tuple[Pending, ...],
+        draft: Draft,
+        watchers: _Watchers,
+    ) -> tuple[Segment, ...]:
+        """What goes out through the outbox; nothing where the client fetches the reply itself."""
+        channel = self._outbox.channel(claimed.platform)
+        if channel is None:
+            return ()
+        if draft.done is not None:
+            return addressed(draft.done.segments, claimed, messages)
+        of_model = draft.source is Source.MODEL
+        preview = watchers.preview
+        manner = Manner(
+            style=self._style(claimed) if of_model else ReplyStyle.WHOLE,
+            silent=not claimed.pending
+            and claimed.person.is_quiet(self._clock.now(), self._parts.default_zone),
+            feedback=of_model and bool(claimed.settings.feedback),
+            replaces=preview.message_id if preview else claimed.preview_message_id,
+        )
+        return addressed(spoken(channel, draft.text, manner), claimed, messages)
 
     async def _commit(
         self,
@@ -370,7 +456,6 @@ class Worker:
     ) -> None:
         now = self._clock.now()
         late = not claimed.pending
-        channel = self._outbox.channel(claimed.platform)
         reply = ChatMessage(new_id(), draft.turn_id, Role.ASSISTANT, draft.text, draft.source, now)
         result = TurnResult(
             turn_id=draft.turn_id,
@@ -380,15 +465,21 @@ class Worker:
             answered=() if late else messages,
             late=messages if late else (),
             moved_on=claimed.deferred if draft.source is Source.MODEL and not late else (),
+            said=() if late else _history_of(messages, draft),
             reply=reply,
-            segments=_segments(channel, draft.text),
+            segments=self._segments(claimed, messages, draft, watchers),
             defer=draft.defer,
             usage=draft.usage,
             finished_at=now,
+            effect=draft.done.effect if draft.done else None,
+            written=draft.done is None or draft.done.written,
         )
         await self._store.write(lambda tx: tx.turns.commit(result))
         watchers.finish(Outcome(draft.turn_id, claimed.id, reply, draft.defer))
         self._outbox.look_at(claimed.id)
+        pauses = [segment.pause_seconds for segment in result.segments if segment.pause_seconds]
+        if pauses:
+            self._outbox.look_at_after(claimed.id, pauses, claimed.platform, claimed.chat_id)
         waited = (now - messages[0].received_at).total_seconds()
         self._parts.measures.turn_finished(claimed.platform, draft.outcome, waited)
         log.info(
@@ -406,6 +497,32 @@ def _renew(owner: str, conversation_ids: tuple[int, ...], until: datetime, tx: T
     tx.conversations.renew(owner, conversation_ids, until)
 
 
-def _segments(channel: Channel | None, text: str) -> tuple[Segment, ...]:
-    """What goes out through the outbox; nothing where the client fetches the reply itself."""
-    return tuple(channel.render(text)) if channel is not None else ()
+def _erase_left(now: datetime, tx: Transaction) -> None:
+    tx.people.erase_left(now)
+
+
+def _history_of(messages: Sequence[Pending], draft: Draft) -> tuple[ChatMessage, ...]:
+    """What the messages leave in the history; a command's only if it is to be written down."""
+    if draft.done is not None and not draft.done.written:
+        return ()
+    source = Source.COMMAND if draft.done is not None else Source.PERSON
+    return tuple(
+        ChatMessage(
+            saying.first.inbox_id, draft.turn_id, Role.USER, saying.text, source, saying.first.received_at
+        )
+        for saying in sayings(messages)
+    )
+
+
+def _may_manage(sender: Sender | None) -> MayManage:
+    """Where nothing is pushed, nobody is an administrator of anything."""
+
+    async def nobody(chat_id: str, user_id: str) -> bool:
+        return False
+
+    async def ask(chat_id: str, user_id: str) -> bool:
+        assert sender is not None
+        async with asyncio.timeout(MAY_MANAGE_SECONDS):
+            return await sender.may_manage(chat_id, user_id)
+
+    return ask if sender is not None else nobody

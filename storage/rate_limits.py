@@ -34,6 +34,10 @@ class LocalRateLimiter:
         self._keep(key, full_at)
         return None
 
+    async def recall(self, key: str, rate: float, ago: timedelta) -> None:
+        then = self._clock() - ago.total_seconds()
+        self._keep(key, max(self._full_at.get(key, then), then) + 1 / rate)
+
     def _look(self, key: str, rate: float, burst: int) -> tuple[float, float]:
         """How long until a token is there (≤ 0: now), and when the bucket is full after it is taken."""
         now = self._clock()

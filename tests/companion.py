@@ -95,6 +95,10 @@ class Phone:
     trouble: Callable[[Delivery], Exception | None] = lambda _: None
     render: Callable[[str], list[Segment]] = lambda text: [Segment(text)]
     most_at_once: int = 0
+    previews: list[tuple[str, str]] = field(default_factory=list)
+    preview_message_id: str | None = None
+    """What stands in the chat for a preview; None where it goes away by itself."""
+    managers: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._changed = asyncio.Event()
@@ -122,6 +126,16 @@ class Phone:
     async def show_typing(self, chat_id: str) -> None:
         self.typing.append(chat_id)
         self._bump()
+
+    async def show_preview(
+        self, chat_id: str, preview_id: int, text: str, message_id: str | None
+    ) -> str | None:
+        self.previews.append((chat_id, text))
+        self._bump()
+        return self.preview_message_id
+
+    async def may_manage(self, chat_id: str, user_id: str) -> bool:
+        return user_id in self.managers
 
     def texts(self, chat: str | None = None) -> list[str]:
         return [got.text for got in self.received if chat in (None, got.delivery.chat_id)]
@@ -174,7 +188,9 @@ class Companion:
 
     async def say(self, text: str, chat: str = "chat", **more: Any) -> int:
         """Somebody says something; the conversation's id."""
-        return (await self.intake.accept(said(text, chat, **more))).conversation_id
+        accepted = await self.intake.accept(said(text, chat, **more))
+        assert accepted is not None
+        return accepted.conversation_id
 
     def rows(self, query: str, *values: object) -> list[Any]:
         return rows(self.folder, query, *values)
@@ -250,7 +266,9 @@ async def companion(
             metrics,
             replace(options, owner=owner),
         )
-        parts = TurnParts(model, load_card(), load_phrases(), load_protocols(), 2000, metrics)
+        parts = TurnParts(
+            model, load_card(), load_phrases(), load_protocols(), 2000, metrics, store, "Asia/Shanghai", clock
+        )
         worker = Worker(
             store,
             wakeups,

@@ -15,6 +15,7 @@ from core.ids import new_id
 from core.messages import ChatMessage, Delivery, IncomingMessage, Platform, Role, Segment, Source
 from core.model.events import ModelUsage
 from core.ports import Accepted, ClaimedConversation, Pending, Store, TurnResult
+from core.wording import sayings
 from storage.keys import KEY_BYTES, KeyRing
 from storage.sql import migrate, revision
 from storage.sql.models import Table
@@ -100,7 +101,7 @@ def message(event: str, said: str = "你好", **changes: Any) -> IncomingMessage
 
 
 async def accept(store: Store, *messages: IncomingMessage, now: datetime = NOW) -> list[Accepted]:
-    return await store.write(lambda tx: tx.inbox.add(messages, now))
+    return [one for one in await store.write(lambda tx: tx.inbox.add(messages, now)) if one is not None]
 
 
 async def accept_one(store: Store, event_id: str, said: str = "你好", **changes: Any) -> Accepted:
@@ -136,6 +137,17 @@ def turn_of(claimed: ClaimedConversation, said: str = "我在听。", **changes:
         answered=claimed.pending,
         late=(),
         moved_on=(),
+        said=tuple(
+            ChatMessage(
+                saying.first.inbox_id,
+                turn_id,
+                Role.USER,
+                saying.text,
+                Source.PERSON,
+                saying.first.received_at,
+            )
+            for saying in sayings(claimed.pending)
+        ),
         reply=ChatMessage(new_id(), turn_id, Role.ASSISTANT, said, Source.MODEL, NOW),
         segments=(),
         defer=False,

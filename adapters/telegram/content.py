@@ -1,12 +1,8 @@
-"""What a Telegram message says, in words: its text or caption, what was sent with it, what it answers or forwards."""
+"""What a Telegram message holds beside its text: attachments, the words it answers, whom it forwards."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
 from datetime import timedelta
-from functools import cache
-from pathlib import Path
 
 from telegram import (
     Message,
@@ -16,97 +12,91 @@ from telegram import (
     MessageOriginUser,
 )
 
-from core.language import Language, language_of
+from core.messages import Attachment, AttachmentKind, Quote
 
-LOCALES = Path(__file__).parent / "locales"
-QUOTED_CHARACTERS = 300
 NAME_CHARACTERS = 80
 
 
-def text_of(message: Message, bot_id: int) -> str | None:
-    """The message in words; None for what nobody said (somebody joined, a title changed) or we do not know."""
-    said = message.text or message.caption
-    hint = message.from_user.language_code if message.from_user else None
-    words = _words(language_of(said or "", hint))
-    sent = _sent(message, words)
-    if not said and not sent:
-        return None
-    parts = (_forwarded(message, words), _answered(message, words, bot_id), sent, said)
-    return "\n".join(part for part in parts if part)
-
-
-@cache
-def _words(language: Language) -> Mapping[str, str]:
-    table = tomllib.loads((LOCALES / f"{language}.toml").read_text(encoding="utf-8"))
-    content: dict[str, str] = table["content"]
-    return content
-
-
-def _sent(message: Message, words: Mapping[str, str]) -> str | None:
+def attachments_of(message: Message) -> tuple[Attachment, ...]:
     """What was sent beside the text. Telegram sets `document` beside `animation` and `location` beside `venue`."""
+    found = _seen_or_heard(message) or _other(message)
+    return (found,) if found is not None else ()
+
+
+def _seen_or_heard(message: Message) -> Attachment | None:
     if message.photo:
-        return words["photo"]
+        return Attachment(AttachmentKind.PHOTO, file_id=message.photo[-1].file_id)
     if message.animation:
-        return words["animation"]
+        return Attachment(AttachmentKind.ANIMATION, file_id=message.animation.file_id)
     if message.video:
-        return words["video"]
+        return Attachment(AttachmentKind.VIDEO, file_id=message.video.file_id)
     if message.voice:
-        return words["voice"].format(seconds=_seconds(message.voice.duration))
+        voice = message.voice
+        return Attachment(AttachmentKind.VOICE, seconds=_seconds(voice.duration), file_id=voice.file_id)
     if message.audio:
-        return words["audio"].format(name=_name(message.audio.title or message.audio.file_name, words))
+        audio = message.audio
+        return Attachment(
+            AttachmentKind.AUDIO, name=_name(audio.title or audio.file_name), file_id=audio.file_id
+        )
     if message.video_note:
-        return words["video_note"].format(seconds=_seconds(message.video_note.duration))
+        note = message.video_note
+        return Attachment(AttachmentKind.VIDEO_NOTE, seconds=_seconds(note.duration), file_id=note.file_id)
     if message.sticker:
-        return message.sticker.emoji or words["sticker"]
-    return _sent_more(message, words)
-
-
-def _sent_more(message: Message, words: Mapping[str, str]) -> str | None:
-    if message.document:
-        return words["document"].format(name=_name(message.document.file_name, words))
-    if message.venue:
-        return words["venue"].format(name=_name(message.venue.title, words))
-    if message.location:
-        return words["location"]
-    if message.contact:
-        return words["contact"].format(name=_name(message.contact.first_name, words))
-    if message.poll:
-        return words["poll"].format(name=_name(message.poll.question, words))
-    if message.dice:
-        return words["dice"].format(emoji=message.dice.emoji, value=message.dice.value)
+        sticker = message.sticker
+        return Attachment(AttachmentKind.STICKER, emoji=sticker.emoji or "", file_id=sticker.file_id)
     return None
 
 
-def _forwarded(message: Message, words: Mapping[str, str]) -> str | None:
+def _other(message: Message) -> Attachment | None:
+    if message.document:
+        document = message.document
+        return Attachment(AttachmentKind.DOCUMENT, name=_name(document.file_name), file_id=document.file_id)
+    if message.venue:
+        return Attachment(AttachmentKind.VENUE, name=_name(message.venue.title))
+    if message.location:
+        return Attachment(AttachmentKind.LOCATION)
+    if message.contact:
+        return Attachment(AttachmentKind.CONTACT, name=_name(message.contact.first_name))
+    if message.poll:
+        return Attachment(AttachmentKind.POLL, name=_name(message.poll.question))
+    if message.dice:
+        return Attachment(AttachmentKind.DICE, emoji=message.dice.emoji, value=message.dice.value)
+    return None
+
+
+def forwarded_from(message: Message) -> str | None:
+    """Whose words it forwards; empty where that is not told, None if it forwards nothing."""
     match message.forward_origin:
         case None:
             return None
         case MessageOriginUser(sender_user=user):
-            name = user.first_name
+            return _name(user.first_name)
         case MessageOriginHiddenUser(sender_user_name=name):
-            pass
+            return _name(name)
         case MessageOriginChat(sender_chat=chat) | MessageOriginChannel(chat=chat):
-            name = chat.title or ""
-        case _:
-            name = ""
-    return words["forwarded_from"].format(name=name[:NAME_CHARACTERS]) if name else words["forwarded"]
+            return _name(chat.title)
+    return ""
 
 
-def _answered(message: Message, words: Mapping[str, str], bot_id: int) -> str | None:
-    """The words that this is an answer to: the part that was picked out, else the beginning of all of them."""
+def quote_of(message: Message, bot_id: int) -> Quote | None:
+    """The words that this is an answer to: the part that was picked out, else all of them."""
     earlier = message.reply_to_message
-    quoted = message.quote.text if message.quote else None
-    if quoted is None and earlier is not None:
-        quoted = earlier.text or earlier.caption
-    if not quoted:
+    if earlier is not None and earlier.forum_topic_created is not None:
+        return None  # in a topic everything answers its first message
+    text = message.quote.text if message.quote else None
+    if text is None and earlier is not None:
+        text = earlier.text or earlier.caption
+    if not text:
         return None
-    of_ours = earlier is not None and earlier.from_user is not None and earlier.from_user.id == bot_id
-    shown = quoted if len(quoted) <= QUOTED_CHARACTERS else quoted[:QUOTED_CHARACTERS] + "…"
-    return words["quote_of_you" if of_ours else "quote_of_self"].format(text=shown)
+    writer = earlier.from_user if earlier is not None else None
+    if writer is None:
+        return Quote(text, of_bot=False)
+    of_self = message.from_user is not None and writer.id == message.from_user.id
+    return Quote(text, of_bot=writer.id == bot_id, speaker="" if of_self else _name(writer.first_name))
 
 
-def _name(name: str | None, words: Mapping[str, str]) -> str:
-    return name[:NAME_CHARACTERS] if name else words["unnamed"]
+def _name(name: str | None) -> str:
+    return (name or "")[:NAME_CHARACTERS]
 
 
 def _seconds(duration: int | timedelta) -> int:

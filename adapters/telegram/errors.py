@@ -16,14 +16,20 @@ from telegram.error import (
     TimedOut,
 )
 
-from core.errors import DeliveryFailed, RecipientGone
+from core.errors import ChatGoesOn, DeliveryFailed, RecipientGone
 
-_GONE = ("chat not found", "user is deactivated", "peer_id_invalid", "user not found")
+_GONE = (
+    "chat not found",
+    "user is deactivated",
+    "peer_id_invalid",
+    "user not found",
+    "message thread not found",
+)
 UNAUTHORIZED_WAIT = timedelta(minutes=5)
 CONFLICT = "another_poller_or_webhook"
 
 
-def translate(error: TelegramError) -> DeliveryFailed | RecipientGone:
+def translate(error: TelegramError) -> DeliveryFailed | RecipientGone | ChatGoesOn:
     """What a failed call means for the delivery; see core.telegram.org/bots/api, "Making requests"."""
     match error:
         case RetryAfter():
@@ -32,7 +38,9 @@ def translate(error: TelegramError) -> DeliveryFailed | RecipientGone:
             return RecipientGone("forbidden")
         case BadRequest() if any(word in error.message.lower() for word in _GONE):
             return RecipientGone("chat_gone")
-        case BadRequest() | ChatMigrated():
+        case ChatMigrated():
+            return ChatGoesOn(str(error.new_chat_id))
+        case BadRequest():
             return DeliveryFailed("refused", permanent=True)
         case InvalidToken():  # the operator's to mend: what people are owed waits for it
             return DeliveryFailed("refused_token", retry_after=UNAUTHORIZED_WAIT)
@@ -55,6 +63,17 @@ def word_for(error: TelegramError) -> str:
         case NetworkError():
             return "unreachable"
     return "telegram_error"
+
+
+def is_not_modified(error: BadRequest) -> bool:
+    """The message says already what it was to say."""
+    return "message is not modified" in error.message.lower()
+
+
+def is_nothing_to_edit(error: BadRequest) -> bool:
+    """The message is gone, or too old to be changed."""
+    text = error.message.lower()
+    return "message to edit not found" in text or "message can't be edited" in text
 
 
 def retry_after(error: RetryAfter) -> timedelta:

@@ -11,7 +11,7 @@ import hmac
 import json
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,14 @@ from aiohttp import web
 from telegram import Bot
 from telegram.error import InvalidToken, RetryAfter, TelegramError
 
+from adapters.telegram.buttons import ButtonSeal
+from adapters.telegram.commands import Menu, show_menus
 from adapters.telegram.errors import CONFLICT, retry_after, word_for
-from adapters.telegram.parse import ALLOWED_UPDATES, UNREADABLE, parse
+from adapters.telegram.parse import ALLOWED_UPDATES, UNREADABLE, Me, Parsed, Pressed, parse
 from adapters.telegram.settings import TelegramSettings
 from core.errors import IdempotencyConflict, StoreUnavailable
-from core.messages import IncomingMessage
+from core.language import Language, language_of
+from core.messages import Edited, IncomingMessage
 from core.ports import Inbox
 
 log = structlog.get_logger()
@@ -37,6 +40,7 @@ FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
 WRONG_TOKEN_WAIT_SECONDS = 300.0
 CHECK_WEBHOOK_SECONDS = 300.0
+ANSWERS_AT_ONCE = 256
 GET_UPDATES = "get_Updates"
 """Sent as getUpdates. The library warns of each name that its Bot has a method for."""
 STARTING, OK = "starting", "ok"
@@ -51,9 +55,22 @@ class ChannelState:
 
 
 class TelegramReceiver:
-    def __init__(self, bot: Bot, settings: TelegramSettings) -> None:
+    def __init__(
+        self,
+        bot: Bot,
+        settings: TelegramSettings,
+        seal: ButtonSeal,
+        menus: Sequence[Menu] = (),
+        not_yours: Mapping[Language, str] = {},
+    ) -> None:
+        """`not_yours`: what somebody is told who presses a button that is not theirs, or too old."""
         self._bot = bot
         self._settings = settings
+        self._seal = seal
+        self._menus = menus
+        self._not_yours = not_yours
+        self._me: Me | None = None
+        self._answers: set[asyncio.Task[None]] = set()
         self._unknown: set[str] = set()
         self.state = ChannelState(up=False, detail=STARTING)
 
@@ -63,6 +80,8 @@ class TelegramReceiver:
         while True:
             at_least = 0.0
             try:
+                if self._me is None:
+                    await self._introduce()
                 if self._settings.webhook:
                     await self._keep_webhook()
                 else:
@@ -92,6 +111,12 @@ class TelegramReceiver:
 
         return [web.post(PATH, receive)]
 
+    async def _introduce(self) -> None:
+        """Learn the bot's own name, by which groups call it, and show its menus."""
+        me = await self._bot.get_me()
+        self._me = Me(me.id, me.username or "", self._seal)
+        await show_menus(self._bot, self._menus)
+
     # --- polling ----------------------------------------------------------------------------
 
     async def _poll(self, inbox: Inbox) -> None:
@@ -112,15 +137,15 @@ class TelegramReceiver:
 
     async def _accept_all(self, updates: Sequence[dict[str, Any]], inbox: Inbox) -> None:
         """Store a batch: chats beside each other, each chat in its order. Raises StoreUnavailable."""
-        chats: dict[str, list[IncomingMessage]] = {}
+        chats: dict[str, list[Parsed]] = {}
         for update in updates:
-            message = self._parse(update)
-            if message is not None:
-                chats.setdefault(message.chat_id, []).append(message)
+            parsed = self._parse(update)
+            if parsed is not None:
+                chats.setdefault(_chat_id(parsed), []).append(parsed)
 
-        async def accept(messages: list[IncomingMessage]) -> None:
-            for message in messages:
-                await _store(message, inbox)
+        async def accept(happened: list[Parsed]) -> None:
+            for one in happened:
+                await self._store(one, inbox)
 
         results = await asyncio.gather(*map(accept, chats.values()), return_exceptions=True)
         for result in results:
@@ -141,6 +166,7 @@ class TelegramReceiver:
                 # Also when it looks right: the secret cannot be read back, and setting it again is harmless.
                 await self._bot.set_webhook(
                     url=self._settings.webhook_url,
+                    certificate=self._settings.certificate,
                     secret_token=self._settings.secret,
                     allowed_updates=ALLOWED_UPDATES,
                     max_connections=MAX_CONNECTIONS,
@@ -164,17 +190,56 @@ class TelegramReceiver:
             update = None
         if not isinstance(update, dict) or not isinstance(update.get("update_id"), int):
             return web.Response(status=400)
-        message = self._parse(update)
-        if message is not None:
+        if self._me is None:  # it does not know yet by which name groups call it: Telegram comes again
+            return web.Response(status=503)
+        parsed = self._parse(update)
+        if parsed is not None:
             try:
-                await _store(message, inbox)
+                await self._store(parsed, inbox)
             except StoreUnavailable:
                 return web.Response(status=503)
         return web.Response()
 
-    def _parse(self, update: dict[str, Any]) -> IncomingMessage | None:
-        parsed = parse(update, self._settings.bot_id)
-        if isinstance(parsed, IncomingMessage):
+    # --- what came --------------------------------------------------------------------------
+
+    async def _store(self, parsed: Parsed, inbox: Inbox) -> None:
+        """Raises StoreUnavailable: Telegram has to hand it over again."""
+        try:
+            match parsed:
+                case Pressed():
+                    if parsed.message is not None:
+                        await inbox.accept(parsed.message)
+                    await self._answer_press(parsed)
+                case IncomingMessage():
+                    await inbox.accept(parsed)
+                case _:
+                    await inbox.note(parsed)
+        except (
+            IdempotencyConflict
+        ):  # handing it over again would change nothing, and hold up everybody behind it
+            log.warning("update_known_with_another_text")
+
+    async def _answer_press(self, press: Pressed) -> None:
+        """Let go of the button, beside everything else: the answer to it is on its way."""
+        while len(self._answers) >= ANSWERS_AT_ONCE:
+            await asyncio.wait(self._answers, return_when=asyncio.FIRST_COMPLETED)
+        text = None if press.message else self._not_yours.get(language_of("", press.language))
+        task = asyncio.create_task(self._let_go(press.query_id, text), name="press")
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+
+    async def _let_go(self, query_id: str, text: str | None) -> None:
+        try:
+            await self._bot.answer_callback_query(query_id, text)
+        except (
+            TelegramError
+        ) as error:  # too late for Telegram, or handed over twice: the button lets go by itself
+            log.info("press_not_answered", reason=word_for(error))
+
+    def _parse(self, update: dict[str, Any]) -> Parsed | None:
+        assert self._me is not None
+        parsed = parse(update, self._me)
+        if not isinstance(parsed, str):
             return parsed
         if parsed not in self._unknown and len(self._unknown) < 100:
             self._unknown.add(parsed)
@@ -194,12 +259,14 @@ class TelegramReceiver:
                 log.warning("telegram_not_receiving", reason=detail)
 
 
-async def _store(message: IncomingMessage, inbox: Inbox) -> None:
-    """Raises StoreUnavailable: Telegram has to hand it over again."""
-    try:
-        await inbox.accept(message)
-    except IdempotencyConflict:  # handing it over again would change nothing, and hold up everybody behind it
-        log.warning("update_known_with_another_text", update_id=message.event_id)
+def _chat_id(parsed: Parsed) -> str:
+    """Where it happened: what happens in one chat is stored in its order."""
+    match parsed:
+        case Pressed(query_id, message, _):
+            return message.chat_id if message is not None else query_id
+        case Edited(message):
+            return message.chat_id
+    return parsed.chat_id
 
 
 def _asked_to_wait(error: TelegramError) -> float:

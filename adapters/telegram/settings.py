@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,8 @@ class TelegramSettings:
     secret: str = ""
     api_base_url: str = "https://api.telegram.org"
     public_url: str = ""
+    certificate: Path | None = None
+    """The public half of a certificate that signs itself, for Telegram to trust."""
     poll_seconds: int = 25
     """How long Telegram holds an empty getUpdates open."""
     silence_seconds: float = 10.0

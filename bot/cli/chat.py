@@ -226,6 +226,7 @@ class _CoreBeside:
         companion = self._started.result().companion
         async with asyncio.timeout(self._settings.timeout):
             accepted = await asyncio.shield(companion.intake.accept(message))
+            assert accepted is not None, "nobody overhears a dialogue"
             try:
                 async with (
                     self._looking_again(companion, accepted.conversation_id),

@@ -9,6 +9,7 @@ from typing import Any
 
 from core.errors import ConfigError
 from core.language import Language
+from core.settings import ReplyStyle
 
 DEFAULT_CARD = Path(__file__).with_name("xinyu.toml")
 
@@ -17,6 +18,8 @@ DEFAULT_CARD = Path(__file__).with_name("xinyu.toml")
 class Persona:
     names: dict[Language, str]
     prompts: dict[Language, str]
+    style: ReplyStyle = ReplyStyle.WHOLE
+    """How its answers go out where nobody chose otherwise."""
 
 
 def load_card(path: Path = DEFAULT_CARD) -> Persona:
@@ -31,7 +34,15 @@ def load_card(path: Path = DEFAULT_CARD) -> Persona:
     return Persona(
         names={Language.ZH: name, Language.EN: card.get("name_en", name)},
         prompts={Language.ZH: zh, Language.EN: prompt.get("en", zh)},
+        style=_style(card, path),
     )
+
+
+def _style(card: dict[str, Any], path: Path) -> ReplyStyle:
+    value = card.get("style", ReplyStyle.WHOLE)
+    if value not in set(ReplyStyle):
+        raise ConfigError(f"PERSONA_FILE {path}: `style` must be one of {', '.join(ReplyStyle)}")
+    return ReplyStyle(value)
 
 
 def _text(table: dict[str, Any], key: str, path: Path) -> str:

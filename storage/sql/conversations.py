@@ -5,15 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Update, and_, bindparam, or_, select, union, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, delete, or_, select, union, update
 
-from core.messages import EVERY_PLATFORM, ChatMessage, Platform, Role, Source
-from core.ports import ClaimedConversation, ConversationSettings, Pending
+from core.messages import (
+    EVERY_PLATFORM,
+    ChatMessage,
+    ConversationKind,
+    Moved,
+    Platform,
+    Role,
+    Source,
+)
+from core.ports import ClaimedConversation, Pending
+from core.settings import ConversationSettings, GroupAnswers, ReplyStyle
+from core.wording import in_words
 from storage.keys import KeyRing
 from storage.sql.history import HISTORY, open_message
 from storage.sql.inbox import InboxState, SqlInbox
-from storage.sql.models import ChatMessageRow, Conversation, DeliveryRow
+from storage.sql.models import (
+    ChatMessageRow,
+    Conversation,
+    DeliveryRow,
+    FeedbackRow,
+    InboxMessage,
+)
+from storage.sql.people import person_settings
 from storage.sql.types import Utc, batched_ids
 
 
@@ -55,11 +73,15 @@ class SqlConversations:
             id=conversation_id,
             platform=Platform(place.platform),
             chat_id=place.chat_id,
-            settings=ConversationSettings(**place.settings),
+            kind=ConversationKind(place.kind),
+            settings=_settings(place.settings),
+            person=person_settings(place.person),
+            paused=place.paused_at is not None,
+            preview_message_id=place.preview_message_id,
             attempts=place.attempts,
             pending=tuple(self._inbox.open(row) for row in rows if row.state == InboxState.PENDING),
             deferred=tuple(self._inbox.open(row) for row in rows if row.state == InboxState.DEFERRED),
-            window=self._newest(conversation_id, None, window),
+            window=self._newest(conversation_id, None, window, place.window_from),
         )
 
     def renew(self, owner: str, conversation_ids: Sequence[int], until: datetime) -> None:
@@ -98,9 +120,7 @@ class SqlConversations:
     def history(
         self, platform: Platform, chat_id: str, before: int | None, limit: int
     ) -> tuple[ChatMessage, ...]:
-        conversation_id = self._connection.execute(
-            select(Conversation.id).where(Conversation.platform == platform, Conversation.chat_id == chat_id)
-        ).scalar()
+        conversation_id = self._id_of(platform, chat_id)
         if conversation_id is None:
             return ()
         # What waits is read first: a turn that is committed between the two moves it into the other.
@@ -119,10 +139,76 @@ class SqlConversations:
             update(Conversation).where(Conversation.id == conversation_id).values(settings=chosen)
         )
 
-    def _newest(self, conversation_id: int, before: int | None, limit: int) -> tuple[ChatMessage, ...]:
+    def pause(self, conversation_id: int, since: datetime | None) -> None:
+        self._connection.execute(
+            update(Conversation).where(Conversation.id == conversation_id).values(paused_at=since)
+        )
+
+    def begin_anew(self, conversation_id: int, window_from: int) -> None:
+        self._connection.execute(
+            update(Conversation).where(Conversation.id == conversation_id).values(window_from=window_from)
+        )
+        self._connection.execute(
+            update(InboxMessage)
+            .where(InboxMessage.conversation_id == conversation_id, InboxMessage.state == InboxState.DEFERRED)
+            .values(state=InboxState.DONE)
+        )
+
+    def set_preview(self, conversation_id: int, owner: str, message_id: str) -> None:
+        self._connection.execute(
+            update(Conversation)
+            .where(Conversation.id == conversation_id, Conversation.lease_owner == owner)
+            .values(preview_message_id=message_id)
+        )
+
+    def set_reachable(self, platform: Platform, chat_id: str, *, reachable: bool, now: datetime) -> None:
+        self._connection.execute(
+            update(Conversation)
+            .where(Conversation.platform == platform, in_chat(chat_id))
+            .values(gone_at=None if reachable else now)
+        )
+
+    def move(self, event: Moved) -> int | None:
+        old, new = (self._id_of(event.platform, chat_id) for chat_id in (event.chat_id, event.new_chat_id))
+        if old is None:
+            return new
+        if new is None:
+            self._connection.execute(
+                update(Conversation)
+                .where(Conversation.id == old)
+                .values(chat_id=event.new_chat_id, gone_at=None)
+            )
+            return old
+        self._merge(old, new)
+        return new
+
+    def _merge(self, old: int, new: int) -> None:
+        """People wrote at the new place before we heard that it is the old one."""
+        settings = select(Conversation.settings).where(Conversation.id == old)
+        kept = self._connection.execute(settings).scalar_one()
+        self._connection.execute(
+            update(Conversation).where(Conversation.id == new).values(settings=kept, gone_at=None)
+        )
+        for table in (InboxMessage, ChatMessageRow, DeliveryRow, FeedbackRow):
+            self._connection.execute(
+                update(table).where(table.conversation_id == old).values(conversation_id=new)
+            )
+        self._connection.execute(delete(Conversation).where(Conversation.id == old))
+
+    def _id_of(self, platform: Platform, chat_id: str) -> int | None:
+        found: int | None = self._connection.execute(
+            select(Conversation.id).where(Conversation.platform == platform, Conversation.chat_id == chat_id)
+        ).scalar()
+        return found
+
+    def _newest(
+        self, conversation_id: int, before: int | None, limit: int, since: int | None = None
+    ) -> tuple[ChatMessage, ...]:
         query, values = (_NEWEST, {"conversation": conversation_id, "limit": limit})
         if before is not None:
             query, values = (_NEWEST_BEFORE, {**values, "before": before})
+        if since is not None:
+            query, values = (query.where(ChatMessageRow.id >= bindparam("since")), {**values, "since": since})
         rows = self._connection.execute(query, values).all()
         return tuple(open_message(self._keys, row) for row in reversed(rows))
 
@@ -132,9 +218,28 @@ def _as_history(pending: Pending) -> ChatMessage:
         id=pending.inbox_id,
         turn_id=0,
         role=Role.USER,
-        text=pending.message.text,
+        text=in_words(pending.message),
         source=Source.PERSON,
         created_at=pending.received_at,
+    )
+
+
+def in_chat(chat_id: str) -> ColumnElement[bool]:
+    """A chat and its topics, `chat_id/…`."""
+    return or_(
+        Conversation.chat_id == chat_id,
+        and_(Conversation.chat_id > f"{chat_id}/", Conversation.chat_id < f"{chat_id}0"),  # "0" follows "/"
+    )
+
+
+def _settings(found: dict[str, Any]) -> ConversationSettings:
+    answers, style = found.get("answers"), found.get("style")
+    return ConversationSettings(
+        **{
+            **found,
+            "answers": GroupAnswers(answers) if answers else None,
+            "style": ReplyStyle(style) if style else None,
+        }
     )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
 from core.messages import EVERY_PLATFORM, ConversationKind, Delivery, DeliveryState, Platform
-from core.ports import DeliveryRecord
+from core.ports import DeliveryRecord, SentDelivery
 from storage.keys import KeyRing
 from storage.sql.models import Conversation, DeliveryRow, User
 from storage.sql.segments import unpacked
@@ -69,6 +69,9 @@ class SqlDeliveries:
         )
 
     def bury_conversation(self, conversation_id: int, reason: str, now: datetime) -> int:
+        self._connection.execute(
+            update(Conversation).where(Conversation.id == conversation_id).values(gone_at=now)
+        )
         return self._connection.execute(
             update(DeliveryRow)
             .where(
@@ -108,6 +111,22 @@ class SqlDeliveries:
                 .limit(limit)
             ).scalars()
         )
+
+    def sent_since(self, platforms: Sequence[Platform], since: datetime) -> builtins.list[SentDelivery]:
+        rows = self._connection.execute(
+            select(Conversation.platform, Conversation.chat_id, Conversation.kind, DeliveryRow.sent_at)
+            .join(Conversation, Conversation.id == DeliveryRow.conversation_id)
+            .where(
+                DeliveryRow.state == DeliveryState.SENT,
+                DeliveryRow.next_attempt_at >= since,
+                Conversation.platform.in_(platforms),
+            )
+            .order_by(DeliveryRow.next_attempt_at)
+        )
+        return [
+            SentDelivery(Platform(row.platform), row.chat_id, ConversationKind(row.kind), row.sent_at)
+            for row in rows
+        ]
 
     def list(self, state: DeliveryState, limit: int) -> builtins.list[DeliveryRecord]:
         rows = self._connection.execute(
@@ -213,6 +232,7 @@ _MARK_SENT = (
         attempts=DeliveryRow.attempts + 1,
         platform_message_id=bindparam("message", type_=Exact()),
         sent_at=bindparam("now", type_=Utc()),
+        next_attempt_at=bindparam("now", type_=Utc()),  # so that what was sent lately is found by it
         reason=None,
         lease_owner=None,
         lease_until=None,

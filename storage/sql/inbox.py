@@ -13,15 +13,28 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
+    insert,
     or_,
     select,
+    update,
 )
 
 from core.ids import new_id
-from core.messages import EVERY_PLATFORM, ConversationKind, IncomingMessage, Platform, Role
+from core.messages import (
+    EVERY_PLATFORM,
+    ConversationKind,
+    Edited,
+    IncomingMessage,
+    Platform,
+    Role,
+    Source,
+)
 from core.ports import Accepted, Outcome, Pending
+from core.safety.rules import Risk, assess
+from core.settings import GroupAnswers
+from core.wording import edited_in_words, in_words, says_the_same
 from storage.keys import KeyRing
-from storage.sql import people
+from storage.sql import incoming, people
 from storage.sql.history import HISTORY_COLUMNS, open_message
 from storage.sql.insert import insert_new
 from storage.sql.models import ChatMessageRow, Conversation, InboxMessage, User
@@ -42,7 +55,13 @@ class SqlInbox:
         self._connection = connection
         self._keys = keys
 
-    def add(self, messages: Sequence[IncomingMessage], now: datetime) -> list[Accepted]:
+    def add(self, messages: Sequence[IncomingMessage], now: datetime) -> list[Accepted | None]:
+        wanted = self._wanted(messages)
+        stored = iter(self._add(wanted, now) if wanted else [])
+        kept = set(map(id, wanted))
+        return [next(stored) if id(message) in kept else None for message in messages]
+
+    def _add(self, messages: Sequence[IncomingMessage], now: datetime) -> list[Accepted]:
         senders = people.find_or_add(self._connection, self._keys, messages, now)
         places = self._find_or_add_conversations(messages, now)
         rows = [self._row(message, senders, places, now) for message in messages]
@@ -55,6 +74,99 @@ class SqlInbox:
             accepted.append(Accepted(inbox_id, conversation_id, duplicate=inbox_id != row["id"]))
         return accepted
 
+    def _wanted(self, messages: Sequence[IncomingMessage]) -> list[IncomingMessage]:
+        """Without what is nothing to the bot: nothing of it is kept, not even that somebody spoke."""
+        in_groups = {
+            (message.platform, message.chat_id)
+            for message in messages
+            if message.kind is ConversationKind.GROUP and message.command is None
+        }
+        if not in_groups:
+            return list(messages)
+        answers = {
+            (platform, chat_id): _group_answers(settings, paused_at)
+            for platform, chats in by_platform(in_groups).items()
+            for chat_id, settings, paused_at in self._connection.execute(
+                _SETTINGS_AT, {"platform": platform, "chats": chats}
+            )
+        }
+
+        def wanted(message: IncomingMessage) -> bool:
+            place = (message.platform, message.chat_id)
+            if place not in in_groups or message.command is not None:
+                return True
+            if message.addressed and assess(message.text) is Risk.HIGH:
+                return True
+            rule = answers.get(place, GroupAnswers.MENTION)
+            return rule is GroupAnswers.ALWAYS or (rule is GroupAnswers.MENTION and message.addressed)
+
+        return [message for message in messages if wanted(message)]
+
+    def edit(self, event: Edited, now: datetime) -> Accepted | None:
+        message = event.message
+        row = self._connection.execute(
+            _BY_MESSAGE,
+            {"platform": message.platform, "chat": message.chat_id, "message": message.message_id},
+        ).first()
+        if row is None:
+            return None
+        accepted = Accepted(row.id, row.conversation_id, duplicate=True)
+        before = self._text_in(row)
+        if before is None or says_the_same(before, message):  # a link's preview came, a shared place moved on
+            return accepted
+        if row.state == InboxState.PENDING:
+            self._replace(row, message)
+            return Accepted(row.id, row.conversation_id, duplicate=False)
+        if row.state == InboxState.DEFERRED:  # its real answer is still to come
+            self._rewrite(row, in_words(message))
+            return accepted
+        self._note_edit(row, before, message, now)
+        return accepted
+
+    def _replace(self, row: AnyRow, message: IncomingMessage) -> None:
+        self._connection.execute(
+            _REPLACE, {"row": row.id, "text": self._keys.seal(row.data_key, incoming.packed(message), row.id)}
+        )
+
+    def _rewrite(self, row: AnyRow, text: str) -> None:
+        self._connection.execute(
+            update(ChatMessageRow)
+            .where(ChatMessageRow.id == row.id)
+            .values(body=self._keys.seal(row.data_key, text, row.id))
+        )
+
+    def _note_edit(self, row: AnyRow, before: str, message: IncomingMessage, now: datetime) -> None:
+        """The change as a message of its own in the history: owed no answer, and found by the next edit."""
+        note_id = new_id()
+        note = {
+            "id": note_id,
+            "platform": message.platform,
+            "event_id": message.event_id,
+            "conversation_id": row.conversation_id,
+            "user_id": row.user_id,
+            "state": InboxState.DONE,
+            "platform_message_id": message.message_id,
+            "turn_id": row.turn_id,
+            "received_at": now,
+            "done_at": now,
+        }
+        if not insert_new(self._connection, InboxMessage, [note]):
+            return  # this very edit was noted before
+        text = edited_in_words(before, message)
+        self._connection.execute(
+            insert(ChatMessageRow),
+            {
+                "id": note_id,
+                "conversation_id": row.conversation_id,
+                "user_id": row.user_id,
+                "turn_id": row.turn_id,
+                "role": Role.USER,
+                "source": Source.PERSON,
+                "body": self._keys.seal(row.data_key, text, note_id),
+                "created_at": now,
+            },
+        )
+
     def pending(self, conversation_id: int) -> tuple[Pending, ...]:
         rows = self._connection.execute(_PENDING, {"conversation": conversation_id})
         return tuple(self.open(row) for row in rows)
@@ -65,7 +177,13 @@ class SqlInbox:
 
     def text_of(self, inbox_id: int) -> str | None:
         row = self._connection.execute(_STORED.where(InboxMessage.id == inbox_id)).one_or_none()
-        return None if row is None else self.open(row).message.text
+        return None if row is None else self._text_in(row)
+
+    def _text_in(self, row: AnyRow) -> str | None:
+        """A message in words: as it stands in the history, or as it will."""
+        if row.body is None and row.said is None:
+            return None
+        return in_words(self.open(row).message) if row.body is not None else self._history_text(row)
 
     def outcome_of(self, inbox_id: int) -> Outcome | None:
         row = self._connection.execute(_OUTCOME, {"inbox": inbox_id}).one_or_none()
@@ -97,6 +215,8 @@ class SqlInbox:
             self._connection.execute(
                 _claimable(InboxState.DEFERRED, owner, now, limit, platforms).where(
                     InboxMessage.received_at >= since,
+                    Conversation.gone_at.is_(None),
+                    Conversation.paused_at.is_(None),
                     ~exists().where(
                         newer.c.conversation_id == InboxMessage.conversation_id,
                         newer.c.state == InboxState.PENDING,
@@ -126,13 +246,20 @@ class SqlInbox:
         if new:
             insert_new(self._connection, Conversation, new)
             known = self._conversations_at(kinds)
-        return known
+        back = [id_ for id_, gone_at in known.values() if gone_at is not None]
+        if back:  # whoever writes can be written to
+            self._connection.execute(
+                update(Conversation).where(Conversation.id.in_(back)).values(gone_at=None)
+            )
+        return {place: id_ for place, (id_, _) in known.items()}
 
-    def _conversations_at(self, places: Iterable[people.Account]) -> dict[people.Account, int]:
+    def _conversations_at(
+        self, places: Iterable[people.Account]
+    ) -> dict[people.Account, tuple[int, datetime | None]]:
         return {
-            (platform, chat_id): id_
+            (platform, chat_id): (id_, gone_at)
             for platform, chats in by_platform(places).items()
-            for chat_id, id_ in self._connection.execute(
+            for chat_id, id_, gone_at in self._connection.execute(
                 _CONVERSATIONS_AT, {"platform": platform, "chats": chats}
             )
         }
@@ -162,17 +289,28 @@ class SqlInbox:
             "conversation_id": places[message.platform, message.chat_id],
             "user_id": user_id,
             "state": InboxState.PENDING,
-            "body": self._keys.seal(data_key, _to_json(message), inbox_id),
+            "body": self._keys.seal(data_key, incoming.packed(message), inbox_id),
+            "platform_message_id": message.message_id,
             "received_at": now,
         }
 
     def open(self, row: AnyRow) -> Pending:
         """The message in a row of `_STORED`: sealed whole in the inbox or, once settled, in the history."""
         if row.body is not None:
-            wire = json.loads(self._keys.open(row.data_key, row.body, row.id))
+            found = json.loads(self._keys.open(row.data_key, row.body, row.id))
         else:
-            wire = {"text": self._keys.open(row.data_key, row.said, row.id)}
-        return _pending(row, wire)
+            found = {"text": self._history_text(row)}
+        return Pending(
+            inbox_id=row.id,
+            user_id=row.user_id,
+            received_at=row.received_at,
+            message=incoming.unpacked(row, found),
+            edits=row.edits,
+        )
+
+    def _history_text(self, row: AnyRow) -> str:
+        """Nothing for a later part of a bundle: its words stand with the first."""
+        return self._keys.open(row.data_key, row.said, row.id) if row.said is not None else ""
 
 
 _STORED = (
@@ -181,15 +319,23 @@ _STORED = (
         InboxMessage.user_id,
         InboxMessage.event_id,
         InboxMessage.state,
+        InboxMessage.conversation_id,
+        InboxMessage.turn_id,
+        InboxMessage.platform_message_id,
+        InboxMessage.edits,
         InboxMessage.body,
         InboxMessage.received_at,
         ChatMessageRow.body.label("said"),
         User.data_key,
+        User.settings.label("person"),
         Conversation.platform,
         Conversation.chat_id,
         Conversation.kind,
         Conversation.settings,
         Conversation.attempts,
+        Conversation.paused_at,
+        Conversation.window_from,
+        Conversation.preview_message_id,
     )
     .join(User, User.id == InboxMessage.user_id)
     .join(Conversation, Conversation.id == InboxMessage.conversation_id)
@@ -206,7 +352,25 @@ _OUTCOME = (
     .join(User, User.id == ChatMessageRow.user_id)
     .where(InboxMessage.id == bindparam("inbox"), ChatMessageRow.role == Role.ASSISTANT)
 )
-_CONVERSATIONS_AT = select(Conversation.chat_id, Conversation.id).where(
+_BY_MESSAGE = (
+    _STORED.where(
+        Conversation.platform == bindparam("platform"),
+        Conversation.chat_id == bindparam("chat"),
+        InboxMessage.platform_message_id == bindparam("message"),
+    )
+    .order_by(InboxMessage.id.desc())
+    .limit(1)
+)
+_REPLACE = (
+    update(InboxMessage)
+    .where(InboxMessage.id == bindparam("row"), InboxMessage.state == InboxState.PENDING)
+    .values(body=bindparam("text"), edits=InboxMessage.edits + 1)
+)
+_SETTINGS_AT = select(Conversation.chat_id, Conversation.settings, Conversation.paused_at).where(
+    Conversation.platform == bindparam("platform"),
+    Conversation.chat_id.in_(bindparam("chats", expanding=True)),
+)
+_CONVERSATIONS_AT = select(Conversation.chat_id, Conversation.id, Conversation.gone_at).where(
     Conversation.platform == bindparam("platform"),
     Conversation.chat_id.in_(bindparam("chats", expanding=True)),
 )
@@ -237,34 +401,7 @@ def _claimable(
     )
 
 
-def _to_json(message: IncomingMessage) -> str:
-    return json.dumps(
-        {
-            "text": message.text,
-            "sender_id": message.sender_id,
-            "sent_at": message.sent_at.isoformat(),
-            "alone": message.alone,
-            "language": message.language,
-        },
-        ensure_ascii=False,
-    )
-
-
-def _pending(row: AnyRow, wire: dict[str, Any]) -> Pending:
-    sent_at = datetime.fromisoformat(wire["sent_at"]) if "sent_at" in wire else row.received_at
-    return Pending(
-        inbox_id=row.id,
-        user_id=row.user_id,
-        received_at=row.received_at,
-        message=IncomingMessage(
-            platform=Platform(row.platform),
-            event_id=row.event_id,
-            chat_id=row.chat_id,
-            sender_id=wire.get("sender_id", ""),
-            text=wire["text"],
-            sent_at=sent_at,
-            kind=ConversationKind(row.kind),
-            alone=wire.get("alone", False),
-            language=wire.get("language"),
-        ),
-    )
+def _group_answers(settings: dict[str, Any], paused_at: datetime | None) -> GroupAnswers:
+    if paused_at is not None:
+        return GroupAnswers.OFF
+    return GroupAnswers(settings.get("answers", GroupAnswers.MENTION))

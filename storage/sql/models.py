@@ -44,6 +44,9 @@ class User(Table):
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
     data_key: Mapped[bytes] = mapped_column(Fixed)
     language: Mapped[str | None] = mapped_column(String(35))
+    settings: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    erase_at: Mapped[datetime | None] = mapped_column(Utc, index=True)
+    """Everything of theirs is gone but the farewell on its way to them: the row and its key go then, at the latest."""
     created_at: Mapped[datetime] = mapped_column(Utc)
 
 
@@ -80,6 +83,14 @@ class Conversation(Table):
     lease_owner: Mapped[str | None] = mapped_column(String(128))
     lease_until: Mapped[datetime | None] = mapped_column(Utc)
     attempts: Mapped[int] = mapped_column(default=0)
+    gone_at: Mapped[datetime | None] = mapped_column(Utc)
+    """Since when nothing can be sent there: blocked, removed."""
+    paused_at: Mapped[datetime | None] = mapped_column(Utc)
+    """Since when nothing is to be sent there unasked (in a group: at all)."""
+    window_from: Mapped[int | None] = mapped_column(Id)
+    """What was said before this id is no part of the conversation any more: its person began anew."""
+    preview_message_id: Mapped[str | None] = mapped_column(Exact())
+    """A message that holds a part of the answer being written, to become the whole one."""
     created_at: Mapped[datetime] = mapped_column(Utc)
 
 
@@ -92,6 +103,7 @@ class InboxMessage(Table):
         UniqueConstraint("platform", "event_id"),
         Index("ix_inbox_state_conversation", "state", "conversation_id", "id"),
         Index("ix_inbox_conversation_state", "conversation_id", "state", "id"),
+        Index("ix_inbox_platform_message", "conversation_id", "platform_message_id"),
         _MYSQL,
     )
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
@@ -101,6 +113,9 @@ class InboxMessage(Table):
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     state: Mapped[str] = mapped_column(String(16))
     body: Mapped[bytes | None] = mapped_column(Sealed)
+    platform_message_id: Mapped[str | None] = mapped_column(Exact())
+    edits: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How often it was changed while it waited: a turn that read it before is void."""
     turn_id: Mapped[int | None] = mapped_column(Id)
     received_at: Mapped[datetime] = mapped_column(Utc)
     done_at: Mapped[datetime | None] = mapped_column(Utc)
@@ -133,6 +148,7 @@ class DeliveryRow(Table):
         Index("ix_deliveries_due", "state", "next_attempt_at", "conversation_id"),
         Index("ix_deliveries_conversation", "conversation_id", "state", "id"),
         Index("ix_deliveries_lease_owner", "lease_owner"),
+        Index("ix_deliveries_platform_message", "conversation_id", "platform_message_id"),
         _MYSQL,
     )
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
@@ -149,6 +165,23 @@ class DeliveryRow(Table):
     platform_message_id: Mapped[str | None] = mapped_column(Exact())
     created_at: Mapped[datetime] = mapped_column(Utc)
     sent_at: Mapped[datetime | None] = mapped_column(Utc)
+
+
+class FeedbackRow(Table):
+    """What a person made known of an answer: by a reaction or a button. `body` is it, sealed."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (Index("ix_feedback_turn", "turn_id", "user_id", "kind", unique=True), _MYSQL)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    turn_id: Mapped[int] = mapped_column(Id)
+    conversation_id: Mapped[int] = mapped_column(
+        ForeignKey("conversations.id", ondelete="CASCADE"), index=True
+    )
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    verdict: Mapped[str] = mapped_column(String(16))
+    body: Mapped[bytes] = mapped_column(Sealed)
+    created_at: Mapped[datetime] = mapped_column(Utc)
 
 
 class ModelUsageRow(Table):

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, select, update
 
 from core.ids import new_id
-from core.messages import IncomingMessage, Platform
+from core.language import Language
+from core.messages import ConversationKind, DeliveryState, IncomingMessage, Platform
+from core.ports import PersonRecord
+from core.settings import PersonSettings, QuietHours
 from storage.keys import KeyRing
+from storage.sql.history import HISTORY, open_message
 from storage.sql.insert import insert_new
-from storage.sql.models import Identity, User
+from storage.sql.models import (
+    ChatMessageRow,
+    Conversation,
+    DeliveryRow,
+    FeedbackRow,
+    Identity,
+    InboxMessage,
+    ModelUsageRow,
+    User,
+)
 from storage.sql.types import by_platform
 
 Account = tuple[Platform, str]
@@ -89,3 +104,150 @@ _USERS_OF = (
         Identity.platform_user_id.in_(bindparam("names", expanding=True)),
     )
 )
+
+
+def person_settings(found: dict[str, Any] | None) -> PersonSettings:
+    """Out of the JSON of users.settings."""
+    found = found or {}
+    language, hours, consented = (found.get(name) for name in ("language", "quiet_hours", "consented_at"))
+    return PersonSettings(
+        language=Language(language) if language else None,
+        time_zone=found.get("time_zone"),
+        quiet_hours=QuietHours(**hours) if hours else None,
+        consented_at=datetime.fromisoformat(consented) if consented else None,
+    )
+
+
+class SqlPeople:
+    """Implements core.ports.PeopleRows."""
+
+    def __init__(self, connection: Connection, keys: KeyRing) -> None:
+        self._connection = connection
+        self._keys = keys
+
+    def update_settings(self, user_id: int, settings: PersonSettings) -> None:
+        chosen = {name: value for name, value in asdict(settings).items() if value is not None}
+        if settings.consented_at is not None:
+            chosen["consented_at"] = settings.consented_at.isoformat()
+        self._connection.execute(update(User).where(User.id == user_id).values(settings=chosen))
+
+    def export(self, user_id: int) -> PersonRecord:
+        user = self._connection.execute(
+            select(User.settings, User.created_at, User.data_key).where(User.id == user_id)
+        ).one()
+        return PersonRecord(
+            accounts=tuple(
+                {"platform": row.platform, "id": row.platform_user_id, "since": row.created_at.isoformat()}
+                for row in self._connection.execute(
+                    select(Identity.platform, Identity.platform_user_id, Identity.created_at).where(
+                        Identity.user_id == user_id
+                    )
+                )
+            ),
+            settings=person_settings(user.settings),
+            since=user.created_at,
+            messages=self._messages(user_id),
+            feedback=self._feedback(user_id, user.data_key),
+            usage=self._usage(user_id),
+        )
+
+    def erase(self, user_id: int, erase_at: datetime, here: int) -> None:
+        places = self._places(InboxMessage, user_id) - {here}
+        for table in (InboxMessage, ChatMessageRow, DeliveryRow, FeedbackRow, ModelUsageRow, Identity):
+            self._connection.execute(delete(table).where(table.user_id == user_id))
+        self._remove_empty(places)
+        self._connection.execute(
+            update(User).where(User.id == user_id).values(erase_at=erase_at, settings=None, language=None)
+        )
+
+    def is_leaving(self) -> bool:
+        return (
+            self._connection.execute(select(User.id).where(User.erase_at.is_not(None)).limit(1)).first()
+            is not None
+        )
+
+    def erase_left(self, now: datetime) -> int:
+        unsent = exists().where(DeliveryRow.user_id == User.id, DeliveryRow.state == DeliveryState.PENDING)
+        leaving = (
+            self._connection.execute(
+                select(User.id).where(User.erase_at.is_not(None), or_(User.erase_at <= now, ~unsent))
+            )
+            .scalars()
+            .all()
+        )
+        for user_id in leaving:
+            places = self._places(DeliveryRow, user_id)
+            self._connection.execute(delete(User).where(User.id == user_id))
+            self._remove_empty(places)
+        return len(leaving)
+
+    def _places(self, table: type[InboxMessage | DeliveryRow], user_id: int) -> set[int]:
+        """Conversations with a person's rows."""
+        found = self._connection.execute(select(table.conversation_id).where(table.user_id == user_id))
+        return set(found.scalars())
+
+    def _remove_empty(self, conversation_ids: Iterable[int]) -> None:
+        """Private chats in which nothing is left."""
+        left = [
+            exists().where(table.conversation_id == Conversation.id)
+            for table in (InboxMessage, ChatMessageRow, DeliveryRow)
+        ]
+        for conversation_id in conversation_ids:
+            self._connection.execute(
+                delete(Conversation).where(
+                    Conversation.id == conversation_id,
+                    Conversation.kind == ConversationKind.PRIVATE,
+                    *(~found for found in left),
+                )
+            )
+
+    def _messages(self, user_id: int) -> tuple[dict[str, str], ...]:
+        """What they said and what was said to them."""
+        rows = self._connection.execute(
+            HISTORY.where(ChatMessageRow.user_id == user_id).order_by(ChatMessageRow.id)
+        )
+        return tuple(
+            {
+                "at": message.created_at.isoformat(),
+                "who": message.role.value,
+                "source": message.source.value,
+                "text": message.text,
+            }
+            for message in (open_message(self._keys, row) for row in rows)
+        )
+
+    def _feedback(self, user_id: int, data_key: bytes) -> tuple[dict[str, str], ...]:
+        rows = self._connection.execute(
+            select(FeedbackRow.id, FeedbackRow.kind, FeedbackRow.body, FeedbackRow.created_at)
+            .where(FeedbackRow.user_id == user_id)
+            .order_by(FeedbackRow.id)
+        )
+        return tuple(
+            {
+                "at": row.created_at.isoformat(),
+                "kind": row.kind,
+                "what": self._keys.open(data_key, row.body, row.id),
+            }
+            for row in rows
+        )
+
+    def _usage(self, user_id: int) -> tuple[dict[str, str | int], ...]:
+        rows = self._connection.execute(
+            select(
+                ModelUsageRow.created_at,
+                ModelUsageRow.model,
+                ModelUsageRow.prompt_tokens,
+                ModelUsageRow.completion_tokens,
+            )
+            .where(ModelUsageRow.user_id == user_id)
+            .order_by(ModelUsageRow.id)
+        )
+        return tuple(
+            {
+                "at": row.created_at.isoformat(),
+                "model": row.model,
+                "prompt_tokens": row.prompt_tokens,
+                "completion_tokens": row.completion_tokens,
+            }
+            for row in rows
+        )

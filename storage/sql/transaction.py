@@ -9,6 +9,7 @@ from storage.sql import people
 from storage.sql.api_keys import SqlApiKeys
 from storage.sql.conversations import SqlConversations
 from storage.sql.deliveries import SqlDeliveries
+from storage.sql.feedback import SqlFeedback
 from storage.sql.inbox import SqlInbox
 from storage.sql.turns import SqlTurns
 
@@ -21,7 +22,9 @@ class SqlTransaction:
         self.inbox = SqlInbox(connection, keys)
         self.conversations = SqlConversations(connection, keys)
         self.deliveries = SqlDeliveries(connection, keys)
-        self.turns = SqlTurns(connection, keys)
+        self.turns = SqlTurns(connection, keys, self)
+        self.people = people.SqlPeople(connection, keys)
+        self.feedback = SqlFeedback(connection, keys)
         self.api_keys = SqlApiKeys(connection)
 
     def any_data_key(self) -> bytes | None:

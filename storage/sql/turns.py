@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, update
 
 from core.errors import LeaseLost
 from core.ids import new_id
-from core.messages import DeliveryState, Role, Source
-from core.ports import Pending, TurnResult
+from core.messages import DeliveryState
+from core.ports import Pending, Transaction, TurnResult
 from storage.keys import KeyRing
 from storage.sql import people
 from storage.sql.inbox import InboxState
@@ -28,13 +30,16 @@ from storage.sql.types import Id, Utc
 class SqlTurns:
     """Implements core.ports.TurnRows."""
 
-    def __init__(self, connection: Connection, keys: KeyRing) -> None:
+    def __init__(self, connection: Connection, keys: KeyRing, transaction: Transaction) -> None:
         self._connection = connection
+        self._transaction = transaction
         self._keys = keys
 
     def commit(self, result: TurnResult) -> None:
         self._give_back_lease(result)
         self._settle_inbox(result)
+        if result.effect is not None:
+            result.effect(self._transaction)
         user_id = result.addressee.user_id
         data_keys = people.data_keys(
             self._connection, [user_id, *(pending.user_id for pending in result.answered)]
@@ -66,44 +71,46 @@ class SqlTurns:
     ) -> None:
         if not messages:
             return
-        settled = self._connection.execute(
-            _SETTLE,
-            {
-                "messages": [pending.inbox_id for pending in messages],
-                "before": before,
-                "after": after,
-                "turn": turn_id,
-                "finished": result.finished_at,
-            },
-        )
-        if settled.rowcount != len(messages):
+        by_edits: dict[int, list[int]] = {}
+        for pending in messages:
+            by_edits.setdefault(pending.edits, []).append(pending.inbox_id)
+        settled = 0
+        for edits, inbox_ids in by_edits.items():
+            settled += self._connection.execute(
+                _SETTLE,
+                {
+                    "messages": inbox_ids,
+                    "read_edits": edits,
+                    "before": before,
+                    "after": after,
+                    "turn": turn_id,
+                    "finished": result.finished_at,
+                },
+            ).rowcount
+        if settled != len(messages):  # or one of them was edited meanwhile
             raise LeaseLost
 
     def _write_history(self, result: TurnResult, data_keys: dict[int, bytes]) -> None:
-        said = [
+        writers = {pending.inbox_id: pending.user_id for pending in result.answered}
+        written = [(message, writers[message.id]) for message in result.said]
+        if result.written:
+            written.append((result.reply, result.addressee.user_id))
+        rows = [
             self._message(
-                pending.inbox_id,
-                pending.user_id,
-                data_keys[pending.user_id],
-                pending.message.text,
-                role=Role.USER,
-                source=Source.PERSON,
-                created_at=pending.received_at,
+                message.id,
+                user_id,
+                data_keys[user_id],
+                message.text,
+                role=message.role,
+                source=message.source,
+                created_at=message.created_at,
+                conversation_id=result.conversation_id,
+                turn_id=result.turn_id,
             )
-            for pending in result.answered
+            for message, user_id in written
         ]
-        user_id = result.addressee.user_id
-        reply = self._message(
-            result.reply.id,
-            user_id,
-            data_keys[user_id],
-            result.reply.text,
-            role=result.reply.role,
-            source=result.reply.source,
-            created_at=result.reply.created_at,
-        )
-        shared = {"conversation_id": result.conversation_id, "turn_id": result.turn_id}
-        self._connection.execute(insert(ChatMessageRow), [{**row, **shared} for row in (*said, reply)])
+        if rows:
+            self._connection.execute(insert(ChatMessageRow), rows)
 
     def _message(
         self, message_id: int, user_id: int, data_key: bytes, text: str, **values: Any
@@ -112,6 +119,7 @@ class SqlTurns:
         return {"id": message_id, "user_id": user_id, "body": body, **values}
 
     def _write_deliveries(self, result: TurnResult, user_id: int, data_key: bytes) -> None:
+        due = accumulate(timedelta(seconds=segment.pause_seconds) for segment in result.segments)
         rows = [
             self._message(
                 new_id(),
@@ -122,10 +130,10 @@ class SqlTurns:
                 turn_id=result.turn_id,
                 state=DeliveryState.PENDING,
                 attempts=0,
-                next_attempt_at=result.finished_at,
+                next_attempt_at=result.finished_at + after,
                 created_at=result.finished_at,
             )
-            for segment in result.segments
+            for segment, after in zip(result.segments, due, strict=True)
         ]
         if rows:
             self._connection.execute(insert(DeliveryRow), rows)
@@ -150,13 +158,14 @@ class SqlTurns:
 _GIVE_BACK = (
     update(Conversation)
     .where(Conversation.id == bindparam("conversation"), Conversation.lease_owner == bindparam("me"))
-    .values(lease_owner=None, lease_until=None, attempts=0)
+    .values(lease_owner=None, lease_until=None, attempts=0, preview_message_id=None)
 )
 _SETTLE = (
     update(InboxMessage)
     .where(
         InboxMessage.id.in_(bindparam("messages", expanding=True)),
         InboxMessage.state == bindparam("before"),
+        InboxMessage.edits == bindparam("read_edits"),
     )
     .values(
         state=bindparam("after"),

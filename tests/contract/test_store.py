@@ -55,6 +55,7 @@ async def test_units_that_commit_together_stand_or_fall_alone(store: Store) -> N
 
     def unit(tx: Transaction, number: int) -> Accepted:
         (accepted,) = tx.inbox.add([message(f"e{number}")], NOW)
+        assert accepted is not None
         if number % 3 == 0:
             raise _Trouble
         return accepted
@@ -88,6 +89,7 @@ async def test_what_one_process_stored_another_sees_at_once(store: Store, other_
 async def test_a_unit_reads_what_it_wrote(store: Store) -> None:
     def unit(tx: Transaction) -> str | None:
         (accepted,) = tx.inbox.add([message("e1", "刚说的")], NOW)
+        assert accepted is not None
         return tx.inbox.text_of(accepted.inbox_id)
 
     assert await store.write(unit) == "刚说的"

@@ -12,7 +12,8 @@ from sqlalchemy import Engine, event
 
 from core.ids import new_id
 from core.messages import ChatMessage, ConversationKind, Platform, Role, Source
-from core.ports import ConversationSettings, Store
+from core.ports import Store
+from core.settings import ConversationSettings
 from tests.databases import (
     LEASE,
     NOW,

@@ -91,7 +91,9 @@ async def test_a_sent_delivery_is_done(store: Store, database: Database) -> None
     await store.write(lambda tx: tx.deliveries.mark_sent(first.id, "平台 42 ", NOW + A_SECOND))
     assert _texts(await claim_deliveries(store, conversation_id)) == ["二"]
     (record,) = await store.read(lambda tx: tx.deliveries.list(DeliveryState.SENT, 9))
-    assert record == DeliveryRecord(first.id, Platform.TELEGRAM, DeliveryState.SENT, 1, None, NOW, NOW)
+    assert record == DeliveryRecord(
+        first.id, Platform.TELEGRAM, DeliveryState.SENT, 1, None, NOW, NOW + A_SECOND
+    )
     (row,) = database.rows(
         "SELECT platform_message_id, lease_owner FROM deliveries WHERE id = :id", id=first.id
     )

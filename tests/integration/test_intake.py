@@ -62,8 +62,13 @@ class Way:
         ((count,),) = rows(self.folder, "select count(*) from inbox")
         return int(count)
 
+    async def accept(self, message: IncomingMessage) -> Accepted:
+        accepted = await self.intake.accept(message)
+        assert accepted is not None
+        return accepted
+
     def all_at_once(self, messages: list[IncomingMessage]) -> asyncio.Future[list[Accepted | BaseException]]:
-        return asyncio.gather(*map(self.intake.accept, messages), return_exceptions=True)
+        return asyncio.gather(*map(self.accept, messages), return_exceptions=True)
 
 
 @pytest_asyncio.fixture
@@ -76,7 +81,7 @@ async def way(tmp_path: Path) -> AsyncIterator[Way]:
 
 
 async def test_it_is_on_the_disk_before_it_is_accepted_and_then_its_conversation_is_woken(way: Way) -> None:
-    accepted = await way.intake.accept(said("你好"))
+    accepted = await way.accept(said("你好"))
     with closing(sqlite3.connect(way.folder / "xinyu.db")) as beside:
         assert beside.execute("select id, state from inbox").fetchall() == [(accepted.inbox_id, "pending")]
     async with asyncio.timeout(PATIENCE):
@@ -86,7 +91,7 @@ async def test_it_is_on_the_disk_before_it_is_accepted_and_then_its_conversation
 
 async def test_nobody_is_woken_before_the_commit(way: Way) -> None:
     way.store.gate.clear()
-    accepting = asyncio.create_task(way.intake.accept(said("你好")))
+    accepting = asyncio.create_task(way.accept(said("你好")))
     waking = asyncio.create_task(way.wakeups.next())
     done, _ = await asyncio.wait({accepting, waking}, timeout=0.1)
     assert done == set() and way.stored() == 0
@@ -108,7 +113,7 @@ async def test_what_comes_together_is_stored_together(way: Way, tmp_path: Path) 
 
 async def test_a_second_batch_is_collected_while_the_first_is_written(way: Way) -> None:
     way.store.gate.clear()
-    first = asyncio.create_task(way.intake.accept(said("一")))
+    first = asyncio.create_task(way.accept(said("一")))
     while not way.store.writes:
         await asyncio.sleep(0)
     others = way.all_at_once([said("二", f"chat-{number}") for number in range(20)])
@@ -129,8 +134,8 @@ async def test_one_that_cannot_be_stored_takes_no_other_with_it(way: Way) -> Non
 
 async def test_the_same_event_again_is_the_same_message(way: Way) -> None:
     message = said("只说一次", event_id="same")
-    first = await way.intake.accept(message)
-    again = [await way.intake.accept(message), *await way.all_at_once([message] * 5)]
+    first = await way.accept(message)
+    again = [await way.accept(message), *await way.all_at_once([message] * 5)]
     assert again == [replace(first, duplicate=True)] * 6
     assert way.stored() == 1
     assert (
@@ -154,9 +159,9 @@ async def test_the_same_event_twice_in_one_batch_is_stored_once(way: Way) -> Non
 
 
 async def test_a_known_event_with_another_text_is_refused(way: Way) -> None:
-    await way.intake.accept(said("原来的话", event_id="same"))
+    await way.accept(said("原来的话", event_id="same"))
     with pytest.raises(IdempotencyConflict) as caught:
-        await way.intake.accept(said("别的话", event_id="same"))
+        await way.accept(said("别的话", event_id="same"))
     assert "话" not in str(caught.value)
     assert way.stored() == 1
 
@@ -172,11 +177,11 @@ async def test_too_many_waiting_are_refused_and_the_others_stored(
     outcomes = await results
     refused = [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)]
     assert len(refused) >= 200 - BATCH_LIMIT and len(refused) + way.stored() == 300
-    assert isinstance(await way.intake.accept(said("现在")), Accepted), "and later ones are taken again"
+    assert isinstance(await way.accept(said("现在")), Accepted), "and later ones are taken again"
 
 
 async def test_a_database_that_is_away_refuses_all_and_stores_nothing(way: Way, tmp_path: Path) -> None:
-    await way.intake.accept(said("先来一句"))
+    await way.accept(said("先来一句"))
     with closing(sqlite3.connect(tmp_path / "xinyu.db", isolation_level=None)) as other:
         other.execute("begin immediate")
         results = await way.all_at_once([said("在吗", f"chat-{number}") for number in range(10)])
@@ -184,15 +189,15 @@ async def test_a_database_that_is_away_refuses_all_and_stores_nothing(way: Way, 
     assert all(isinstance(result, StoreUnavailable) for result in results)
     assert way.store.writes <= 4, "not tried one by one"
     assert way.stored() == 1
-    assert isinstance(await way.intake.accept(said("回来了")), Accepted)
+    assert isinstance(await way.accept(said("回来了")), Accepted)
 
 
 async def test_who_gave_up_before_the_store_was_asked_is_not_stored(way: Way) -> None:
     way.store.gate.clear()
-    first = asyncio.create_task(way.intake.accept(said("等着")))
+    first = asyncio.create_task(way.accept(said("等着")))
     while not way.store.writes:
         await asyncio.sleep(0)
-    given_up = asyncio.create_task(way.intake.accept(said("算了")))
+    given_up = asyncio.create_task(way.accept(said("算了")))
     await asyncio.sleep(0)
     given_up.cancel()
     await asyncio.wait({given_up})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,18 @@ from sqlalchemy import Connection, Engine, event, insert
 from core import ports
 from core.errors import LeaseLost
 from core.ids import new_id
-from core.messages import DeliveryState, Platform, Segment
-from core.ports import ConversationSettings, Store
+from core.messages import (
+    ConversationKind,
+    DeliveryState,
+    Edited,
+    IncomingMessage,
+    Moved,
+    Platform,
+    Reacted,
+    Segment,
+)
+from core.ports import Store
+from core.settings import ConversationSettings, PersonSettings
 from storage.sql import revision
 from storage.sql.models import (
     ChatMessageRow,
@@ -37,6 +47,7 @@ from tests.databases import (
     LEASE,
     NOW,
     Database,
+    accept,
     mariadb_database,
     message,
     sqlite_database,
@@ -138,7 +149,8 @@ async def test_every_query_is_answered_by_an_index(
 
 
 def test_the_scenario_calls_every_method_of_the_ports() -> None:
-    source = inspect.getsource(_scenario)
+    parts = (_scenario, _what_happens_in_chats, _what_people_ask_for)
+    source = "".join(inspect.getsource(part) for part in parts)
     missing = [
         f"tx.{group}.{method}("
         for group, protocol in (
@@ -146,6 +158,8 @@ def test_the_scenario_calls_every_method_of_the_ports() -> None:
             ("conversations", ports.ConversationRows),
             ("turns", ports.TurnRows),
             ("deliveries", ports.DeliveryRows),
+            ("people", ports.PeopleRows),
+            ("feedback", ports.FeedbackRows),
             ("api_keys", ports.ApiKeyRows),
         )
         for method, _ in inspect.getmembers(protocol, inspect.isfunction)
@@ -165,6 +179,10 @@ def test_every_index_is_used_by_something() -> None:
         "ix_deliveries_due",
         "ix_deliveries_conversation",
         "ix_deliveries_lease_owner",
+        "ix_deliveries_platform_message",
+        "ix_inbox_platform_message",
+        "ix_feedback_turn",
+        "ix_users_erase_at",
     }
     indexes = {index for table in Table.metadata.sorted_tables for index in table.indexes}
     others = {index for index in indexes if index.name not in named}
@@ -181,7 +199,7 @@ async def _scenario(store: Store) -> None:
     old = [message(f"event 5/{turn}", chat_id="chat 5", sender_id="sender 5") for turn in range(TURNS)]
     new = [message(f"new {n}", chat_id=f"chat {n}", sender_id=f"sender {n}") for n in (1, 2, PEOPLE + 1)]
     await store.write(lambda tx: tx.inbox.add([*old, *new], NOW))
-    accepted = await store.write(lambda tx: tx.inbox.add([*new, message("also new")], NOW))
+    accepted = await accept(store, *new, message("also new"))
     conversation_id, inbox_id = accepted[0].conversation_id, accepted[0].inbox_id
     others = [one.conversation_id for one in accepted[1:]]
     await store.read(lambda tx: tx.inbox.pending(conversation_id))
@@ -230,11 +248,57 @@ async def _scenario(store: Store) -> None:
         await store.read(lambda tx, state=state: tx.deliveries.list(state, 50))  # type: ignore[misc]
     await store.write(lambda tx: tx.deliveries.replay([second.id, first.id], NOW))
 
+    await _what_happens_in_chats(store, conversation_id, chat_id)
+    await _what_people_ask_for(store, claimed.pending[0].user_id, conversation_id)
+
     key = await store.write(lambda tx: tx.api_keys.add("a site", b"hash", frozenset({"chat"}), NOW))
     await store.read(lambda tx: tx.api_keys.find(b"hash"))
     await store.read(lambda tx: tx.api_keys.list())
     await store.write(lambda tx: tx.api_keys.mark_used(key.id, NOW))
     await store.write(lambda tx: tx.api_keys.revoke(key.id, NOW))
+
+
+async def _what_happens_in_chats(store: Store, conversation_id: int, chat_id: str) -> None:
+    def said(event_id: str, text: str, **more: Any) -> IncomingMessage:
+        return message(event_id, text, chat_id=chat_id, sender_id="sender 1", message_id="77", **more)
+
+    await accept(store, said("edited", "一"))
+    await store.write(lambda tx: tx.inbox.edit(Edited(said("edit 1", "二")), NOW))
+    claimed = await store.write(lambda tx: tx.conversations.claim(conversation_id, "me", NOW, LATER, 40))
+    assert claimed is not None
+    await store.write(lambda tx: tx.conversations.set_preview(conversation_id, "me", "78"))
+    await store.write(lambda tx: tx.turns.commit(turn_of(claimed, segments=(Segment("好"),))))
+    await store.write(lambda tx: tx.inbox.edit(Edited(said("edit 2", "三")), NOW))
+    sent = await store.write(lambda tx: tx.deliveries.claim(conversation_id, "me", NOW, LATER))
+    await store.write(lambda tx: tx.deliveries.mark_sent(sent[0].id, "79", NOW))
+    await store.read(lambda tx: tx.deliveries.sent_since([Platform.TELEGRAM], NOW - timedelta(minutes=1)))
+    reacted = Reacted(Platform.TELEGRAM, chat_id, "sender 1", "79", ("👍",))
+    assert await store.write(lambda tx: tx.feedback.react(reacted, "good", NOW))
+    user_id = claimed.pending[0].user_id
+    assert await store.write(lambda tx: tx.feedback.judge(conversation_id, user_id, "79", "bad", NOW))
+    await store.write(lambda tx: tx.conversations.pause(conversation_id, NOW))
+    await store.write(lambda tx: tx.conversations.begin_anew(conversation_id, new_id()))
+    again = said("in the new window", "四")
+    await accept(store, again)
+    await store.write(lambda tx: tx.conversations.claim(conversation_id, "me", NOW, LATER, 40))
+    platform = Platform.TELEGRAM
+    await store.write(lambda tx: tx.conversations.set_reachable(platform, chat_id, reachable=False, now=NOW))
+    group = message("in a group", chat_id="group", kind=ConversationKind.GROUP, addressed=False)
+    assert await store.write(lambda tx: tx.inbox.add([group], NOW)) == [None]
+    await accept(store, replace(group, addressed=True))
+    moved = Moved(platform, "group", "supergroup")
+    there = await store.write(lambda tx: tx.conversations.move(moved))
+    await accept(store, replace(group, event_id="at the old place", addressed=True))
+    assert await store.write(lambda tx: tx.conversations.move(moved)) == there, "both made one"
+
+
+async def _what_people_ask_for(store: Store, user_id: int, here: int) -> None:
+    settings = PersonSettings(time_zone="Asia/Tokyo")
+    await store.write(lambda tx: tx.people.update_settings(user_id, settings))
+    await store.read(lambda tx: tx.people.export(user_id))
+    await store.write(lambda tx: tx.people.erase(user_id, NOW, here))
+    assert await store.read(lambda tx: tx.people.is_leaving())
+    assert await store.write(lambda tx: tx.people.erase_left(NOW)) == 1
 
 
 def _fill(database: Database) -> None:

@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.telegram.parse import parse
+from adapters.telegram.buttons import ButtonSeal
+from adapters.telegram.parse import Me, parse
 from core.messages import IncomingMessage
+from core.wording import in_words
 
 BOT_ID = "123456789"
+ME = Me(int(BOT_ID), "xinyu_fake_bot", ButtonSeal("123456789:token"))
 FILE = {"file_id": "F", "file_unique_id": "U"}
 STICKER = {**FILE, "type": "regular", "width": 9, "height": 9, "is_animated": False, "is_video": False}
 PHOTO = [{**FILE, "width": 90, "height": 90}]
@@ -27,9 +30,9 @@ def sent(**content: Any) -> dict[str, Any]:
 
 
 def words(**content: Any) -> str:
-    parsed = parse({"update_id": 1, "message": sent(**content)}, BOT_ID)
+    parsed = parse({"update_id": 1, "message": sent(**content)}, ME)
     assert isinstance(parsed, IncomingMessage), parsed
-    return parsed.text
+    return in_words(parsed)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_in_the_language_of_the_words_else_of_the_person() -> None:
     ],
 )
 def test_what_nobody_said_is_no_message(content: dict[str, Any]) -> None:
-    assert parse({"update_id": 1, "message": sent(**content)}, BOT_ID) == "nothing_said"
+    assert parse({"update_id": 1, "message": sent(**content)}, ME) == "nothing_said"
 
 
 json_values = st.recursive(
@@ -141,5 +144,5 @@ KINDS = (
 
 @given(st.dictionaries(st.sampled_from(KINDS), json_values, max_size=4))
 def test_no_update_whatsoever_breaks_it(content: dict[str, Any]) -> None:
-    parsed = parse({"update_id": 1, "message": sent(**content)}, BOT_ID)
+    parsed = parse({"update_id": 1, "message": sent(**content)}, ME)
     assert isinstance(parsed, IncomingMessage | str)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.telegram.buttons import ButtonSeal
 from adapters.telegram.cut import LIMIT
 from adapters.telegram.markdown import formatted
 from adapters.telegram.receive import make_bot
@@ -125,7 +126,8 @@ async def test_five_thousand_outputs_are_sent_without_one_error(api: FakeTelegra
     api.user_says(PERSON, "你好")
     request = AiohttpRequest()
     sender = TelegramSender(
-        make_bot(TelegramSettings(token=TOKEN, webhook=False, api_base_url=api.base_url), request, request)
+        make_bot(TelegramSettings(token=TOKEN, webhook=False, api_base_url=api.base_url), request, request),
+        ButtonSeal(TOKEN),
     )
     chance = random.Random(20261124)
     ids, formats = count(1), 0

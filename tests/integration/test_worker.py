@@ -22,9 +22,10 @@ from core.model.client import ModelLimits
 from core.model.fallback import RetryRule
 from core.model.prices import Price
 from core.phrases import ListenerMood, load_phrases
-from core.ports import ConversationSettings, Outcome
+from core.ports import Outcome
 from core.safety.protocol import load_protocols
 from core.safety.rules import Risk
+from core.settings import ConversationSettings
 from core.turn import CLAIMS_BEFORE_LISTENER
 from core.worker import FAILED_TURN_BACKOFF, LATE_ANSWER_PAUSE, UNCLAIMABLE_PAUSE
 from tests.companion import PATIENCE, Companion, Phone, companion, fallback_model, said, until

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from bot.settings import Settings
 from core.burst import BurstRule, begin_at, next_turn
 from core.messages import IncomingMessage, Platform
-from core.ports import ConversationSettings, Pending
+from core.ports import Pending
+from core.settings import ConversationSettings
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 RULE = BurstRule(quiet_seconds=1.2, longest_seconds=6.0)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.language import Language
-from core.messages import ChatMessage, IncomingMessage, Platform, Role, Source
+from core.language import Language, language_of
+from core.messages import NOT_FOR_THE_MODEL, ChatMessage, IncomingMessage, Platform, Role, Source
 from core.model.events import PromptMessage, PromptRole
 from core.model.tokens import estimate_tokens
 from core.persona.card import load_card
@@ -47,7 +47,10 @@ def now_said(*texts: str, language: str | None = None, first_id: int = 1000) -> 
 def prompt_of(
     window: list[ChatMessage], messages: list[Pending], *, late: bool = False, budget: int = 2000
 ) -> list[PromptMessage]:
-    return build_prompt(PERSONA, PHRASES, window, messages, late=late, budget_tokens=budget)
+    language = language_of(messages[-1].message.text, messages[-1].message.language)
+    return build_prompt(
+        PERSONA, PHRASES, window, messages, language=language, late=late, budget_tokens=budget
+    )
 
 
 def spoken(prompt: list[PromptMessage]) -> list[tuple[str, str]]:
@@ -126,7 +129,7 @@ def test_any_prompt_fits_and_is_what_a_strict_endpoint_takes(
     last = rest[-1].text.removesuffix(f"\n\n{language_rule}") if late else rest[-1].text
     assert last.endswith(just_said), "what was just said always goes in whole"
 
-    kept = [message for message in window if message.source is not Source.LISTENER]
+    kept = [message for message in window if message.source not in NOT_FOR_THE_MODEL]
     shown = "\n".join([*(message.text for message in rest[:-1]), last])
     suffixes = ["\n".join([*(m.text for m in kept[start:]), just_said]) for start in range(len(kept) + 1)]
     assert shown in suffixes, "the newest of what was said, without a gap"

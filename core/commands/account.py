@@ -1,0 +1,76 @@
+"""A person's own data: take them along, or have them destroyed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+
+from core.commands.asked import Asked, Done
+from core.messages import Button, Media, MediaKind, Segment
+from core.ports import PersonRecord
+
+FAREWELL_WITHIN = timedelta(minutes=15)
+"""How long the last words may be on their way before they, too, are destroyed."""
+FILE_BYTES = 4 * 1024 * 1024
+"""Of one export file, about: as much as fits a delivery's row and any phone."""
+
+
+async def export(asked: Asked) -> Done:
+    user_id = asked.by.user_id
+    record = await asked.store.read(lambda tx: tx.people.export(user_id))
+    day = asked.now.date().isoformat()
+    files = export_files(record, f"xinyu-{day}")
+    media = [Segment("", media=Media(MediaKind.DOCUMENT, name, data)) for name, data in files]
+    return Done((Segment(asked.say("export.text", count=len(record.messages))), *media))
+
+
+def export_files(record: PersonRecord, name: str) -> list[tuple[str, bytes]]:
+    """The record as JSON files of at most about FILE_BYTES: all but the messages in the first."""
+    head = {
+        "accounts": record.accounts,
+        "settings": asdict(record.settings),
+        "since": record.since.isoformat(),
+        "feedback": record.feedback,
+        "usage": record.usage,
+    }
+    parts = _parts(record.messages)
+    count = len(parts)
+    files = []
+    for number, messages in enumerate(parts, 1):
+        content = {**(head if number == 1 else {}), "part": number, "parts": count, "messages": messages}
+        text = json.dumps(content, ensure_ascii=False, indent=1, default=str)
+        files.append((f"{name}.json" if count == 1 else f"{name}-{number}.json", text.encode()))
+    return files
+
+
+def _parts(messages: Sequence[dict[str, str]]) -> list[list[dict[str, str]]]:
+    parts: list[list[dict[str, str]]] = [[]]
+    size = 0
+    for message in messages:
+        length = len(message["text"].encode()) + 128
+        if parts[-1] and size + length > FILE_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(message)
+        size += length
+    return parts
+
+
+async def delete_me(asked: Asked) -> Done:
+    """Asks first; what the person then presses says `yes` or `no`."""
+    pressed_on = asked.command.message_id
+    if pressed_on is None:
+        yes = Button(asked.say("delete_me.yes"), "delete_me yes")
+        no = Button(asked.say("delete_me.no"), "delete_me no")
+        return Done((Segment(asked.say("delete_me.ask"), buttons=((yes,), (no,))),))
+    if asked.command.argument != "yes":
+        return Done((Segment(asked.say("delete_me.kept"), replaces=pressed_on),))
+    return erasing(asked, (Segment(asked.say("delete_me.gone"), replaces=pressed_on),))
+
+
+def erasing(asked: Asked, farewell: tuple[Segment, ...]) -> Done:
+    """Destroy everything of the person in the turn's own commit; only the farewell is left, until it is out."""
+    user_id, here, erase_at = asked.by.user_id, asked.conversation.id, asked.now + FAREWELL_WITHIN
+    return Done(farewell, lambda tx: tx.people.erase(user_id, erase_at, here), written=False)

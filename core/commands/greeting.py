@@ -1,0 +1,47 @@
+"""First contact: who the bot is, what it stores, and whether that is all right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from core.commands.account import erasing
+from core.commands.asked import COMMANDS, Asked, Done
+from core.messages import Button, Segment
+
+
+async def start(asked: Asked) -> Done:
+    return Done((Segment(asked.say("start.text"), buttons=_consent_buttons(asked)),))
+
+
+def _consent_buttons(asked: Asked) -> tuple[tuple[Button, ...], ...]:
+    yes = Button(asked.say("start.agree"), "consent yes")
+    no = Button(asked.say("start.decline"), "consent no")
+    return ((yes, no),)
+
+
+async def consent(asked: Asked) -> Done:
+    """The answer to `start`'s question. A no leaves nothing of them behind."""
+    start_stays = Segment("", replaces=asked.command.message_id)
+    if asked.command.argument != "yes":
+        return erasing(asked, (start_stays, Segment(asked.say("start.declined"))))
+    user_id = asked.by.user_id
+    agreed = replace(asked.conversation.person, consented_at=asked.now)
+    return Done(
+        (start_stays, Segment(asked.say("start.agreed"))),
+        lambda tx: tx.people.update_settings(user_id, agreed),
+    )
+
+
+async def help_(asked: Asked) -> Done:
+    kind = asked.conversation.kind
+    told = [
+        f"/{name} {asked.phrases.commands['menu'][name]}"
+        for name, places in COMMANDS.items()
+        if kind in places and name != "help"
+    ]
+    intro = asked.say("help.group" if asked.in_group else "help.private")
+    return Done((Segment("\n".join([intro, "", *told])),))
+
+
+async def joined(asked: Asked) -> Done:
+    return Done((Segment(asked.say("joined.text")),))
