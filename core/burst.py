@@ -45,6 +45,13 @@ def next_turn(pending: Sequence[Pending]) -> tuple[Pending, ...]:
     return tuple(takewhile(lambda waiting: not waiting.message.alone, pending))
 
 
+def joins(messages: Sequence[Pending], pending: Sequence[Pending], news: Sequence[Pending]) -> bool:
+    """Whether what came since would be part of the turn of `messages`, which were taken from `pending`."""
+    if len(messages) < len(pending) or messages[0].message.alone:
+        return False
+    return not news[0].message.alone
+
+
 def _dangerous(waiting: Pending) -> bool:
     return assess(waiting.message.text) is Risk.HIGH
 

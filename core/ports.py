@@ -221,6 +221,10 @@ class InboxRows(Protocol):
         """Messages of a conversation that wait for a turn, in order."""
         ...
 
+    def news(self, conversation_id: int, after: int) -> tuple[Pending, ...]:
+        """Waiting messages that came after that one, and those that were changed while they waited."""
+        ...
+
     def text_of(self, inbox_id: int) -> str | None:
         """What a stored message said in words, answered or not; None if that is not kept."""
         ...

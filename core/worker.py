@@ -7,15 +7,16 @@ quick. A conversation that was woken but not worked on is found again by the swe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 
-from core.burst import BurstRule, begin_at, next_turn
+from core.burst import BUNDLE_MAX_SECONDS, BurstRule, begin_at, joins, next_turn
 from core.errors import RESTING, LeaseLost, ModelUnavailable, StoreUnavailable
 from core.ids import new_id
 from core.live import LiveReplies, LiveReply
@@ -38,7 +39,7 @@ from core.reply import Manner, addressed, spoken
 from core.safety.rules import Risk, assess
 from core.settings import ReplyStyle
 from core.turn import Audience, Draft, MayManage, TurnParts, answer, prepare
-from core.typing_sign import show_while
+from core.typing_sign import TypingSign
 from core.wording import sayings
 
 log = structlog.get_logger()
@@ -49,6 +50,11 @@ LATE_ANSWER_PAUSE = timedelta(seconds=30)
 UNCLAIMABLE_PAUSE = timedelta(minutes=1)
 MAY_MANAGE_SECONDS = 5.0
 ERASE_EVERY_SECONDS = 2.0
+RESTART_PACE_SECONDS = 1.0
+"""How long a model may go on answering before the turn is begun again, for more to be in it; doubled each time, so
+that somebody who never stops typing gets an answer. What cannot wait does not."""
+BURST_PACE_SECONDS = 0.4
+"""The same while the burst is waited for: nobody was asked yet."""
 RESTART_LIMIT = timedelta(seconds=60)
 """A turn whose first message is older is not begun again for new ones: somebody waits."""
 
@@ -90,6 +96,8 @@ class _Watchers:
     def __init__(self, replies: Sequence[LiveReply], preview: Preview | None) -> None:
         self._replies = replies
         self.preview = preview
+        self.begun = False
+        """Whether an answer was begun: a model was asked."""
         self._watched = False
 
     @property
@@ -98,6 +106,7 @@ class _Watchers:
         return self._watched or (self.preview is not None and self.preview.shown)
 
     def begin(self, turn_id: int) -> None:
+        self.begun = True
         for audience in self._audiences:
             audience.begin(turn_id)
 
@@ -315,15 +324,20 @@ class Worker:
 
     async def _turn(self, claimed: ClaimedConversation, bell: _Bell) -> None:
         """One turn from claim to commit; begun again while more comes and nothing was shown."""
+        asked = 0
+        channel = self._outbox.channel(claimed.platform)
+        sign = TypingSign(channel.sender if channel else None, claimed.chat_id)
         while True:
             messages = next_turn(claimed.pending) or claimed.deferred
             events = [(pending.message.platform, pending.message.event_id) for pending in messages]
             with self._live.answering(events) as replies:
                 watchers = _Watchers(replies, self._preview(claimed, messages))
-                draft = await self._attempt(claimed, messages, watchers, bell)
+                answering = self._answer(claimed, messages, watchers, bell, sign)
+                draft = await self._attempt(answering, claimed, messages, watchers, bell, asked)
                 if draft is not None:
                     await self._commit(claimed, messages, draft, watchers)
                     break
+            asked += watchers.begun
             left = watchers.preview.message_id if watchers.preview else claimed.preview_message_id
             claimed = replace(claimed, pending=await self._pending(claimed.id), preview_message_id=left)
         if len(claimed.pending) > len(messages):
@@ -331,14 +345,17 @@ class Worker:
 
     async def _attempt(
         self,
+        answer_: Coroutine[Any, Any, Draft],
         claimed: ClaimedConversation,
         messages: tuple[Pending, ...],
         watchers: _Watchers,
         bell: _Bell,
+        asked: int,
     ) -> Draft | None:
-        """The answer, or None if a message came in time to be part of it."""
-        answering = asyncio.create_task(self._answer(claimed, messages, watchers, bell), name="answer")
-        more = False
+        """The answer, or None if a message came in time to be part of it. `asked`: how often a model was, before."""
+        answering = asyncio.create_task(answer_, name="answer")
+        loop = asyncio.get_running_loop()
+        began, more = loop.time(), False
         try:
             while True:
                 await asyncio.wait((answering, bell.rang), return_when=asyncio.FIRST_COMPLETED)
@@ -347,31 +364,42 @@ class Worker:
                         bell.ring()
                     return answering.result()
                 bell.clear()
-                if await self._begins_again(claimed, messages, watchers):
-                    return None
+                news = await self._news(claimed)
+                if not news:
+                    continue
                 more = True
+                if self._begins_again(claimed, messages, news, watchers):
+                    pace = RESTART_PACE_SECONDS * 2**asked if watchers.begun else BURST_PACE_SECONDS
+                    settled = began + pace - loop.time()
+                    if settled <= 0 or _cannot_wait(claimed, news):
+                        return None
+                    loop.call_later(settled, bell.ring)
         finally:
             answering.cancel()
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({answering})
 
-    async def _begins_again(
-        self, claimed: ClaimedConversation, messages: tuple[Pending, ...], watchers: _Watchers
+    async def _news(self, claimed: ClaimedConversation) -> tuple[Pending, ...]:
+        """What came, or was changed, since the conversation was read."""
+        newest = claimed.pending[-1].inbox_id if claimed.pending else 0
+        found = await self._store.read(lambda tx: tx.inbox.news(claimed.id, newest))
+        known = set(claimed.pending)
+        return tuple(waiting for waiting in found if waiting not in known)
+
+    def _begins_again(
+        self,
+        claimed: ClaimedConversation,
+        messages: tuple[Pending, ...],
+        news: tuple[Pending, ...],
+        watchers: _Watchers,
     ) -> bool:
         """Whether what came meanwhile belongs to this turn, or may not wait for its end."""
-        due = next_turn(await self._pending(claimed.id))
-        # Else it is a late answer: anything new goes first.
-        answered_now = len(messages) if claimed.pending else 0
-        if [waiting.edits for waiting in due[:answered_now]] != [
-            read.edits for read in messages[:answered_now]
-        ]:
-            return True  # what was read is not what they say any more
-        if len(due) <= answered_now:
+        if not claimed.pending or _cannot_wait(claimed, news):
+            return True  # a late answer: anything new goes first
+        if not joins(messages, claimed.pending, news):
             return False
-        if any(assess(waiting.message.text) is Risk.HIGH for waiting in due[answered_now:]):
-            return True
         age = self._clock.now() - messages[0].received_at
-        return not claimed.pending or (not watchers.shown and age <= RESTART_LIMIT)
+        return not watchers.shown and age <= RESTART_LIMIT
 
     async def _answer(
         self,
@@ -379,18 +407,28 @@ class Worker:
         messages: tuple[Pending, ...],
         watchers: _Watchers,
         bell: _Bell,
+        sign: TypingSign,
     ) -> Draft:
         prepared = prepare(self._parts, claimed, messages)
         channel = self._outbox.channel(claimed.platform)
         if prepared.risk.waits and claimed.pending:
-            rule = self._options.burst.of(claimed.settings)
-            await self._sleep_until(begin_at(messages, rule), rule.longest_seconds)
-            waited = rule.quiet_seconds > 0 and not messages[0].message.alone
-            if waited and len(next_turn(await self._pending(claimed.id))) > len(messages):
-                bell.ring()  # another process stored it and woke somebody else
-        sender = channel.sender if channel else None
-        async with show_while(sender, claimed.chat_id), watchers.previewing():
-            return await answer(self._parts, claimed, prepared, watchers, _may_manage(sender))
+            await self._wait_out(claimed, messages, bell)
+        may_manage = _may_manage(channel.sender if channel else None)
+        async with sign.shown(), watchers.previewing():
+            return await answer(self._parts, claimed, prepared, watchers, may_manage)
+
+    async def _wait_out(
+        self, claimed: ClaimedConversation, messages: tuple[Pending, ...], bell: _Bell
+    ) -> None:
+        """Wait until the person has finished typing."""
+        rule = self._options.burst.of(claimed.settings)
+        seconds = (begin_at(messages, rule) - self._clock.now()).total_seconds()
+        if seconds <= 0:
+            return
+        # Whatever the clocks say: one that was put back must not hold anybody up.
+        await asyncio.sleep(min(seconds, max(rule.longest_seconds, BUNDLE_MAX_SECONDS)))
+        if await self._news(claimed):
+            bell.ring()  # another process stored it and woke somebody else
 
     def _preview(self, claimed: ClaimedConversation, messages: tuple[Pending, ...]) -> Preview | None:
         """Shows the answer while it is written: in private, where the platform can, unless it comes in bubbles."""
@@ -415,10 +453,6 @@ class Worker:
 
     def _style(self, claimed: ClaimedConversation) -> ReplyStyle:
         return claimed.settings.style or self._parts.persona.style
-
-    async def _sleep_until(self, moment: datetime, longest: float) -> None:
-        """`longest` in seconds, whatever the clocks say: one that was put back must not hold anybody up."""
-        await asyncio.sleep(min(max(0.0, (moment - self._clock.now()).total_seconds()), longest))
 
     async def _pending(self, conversation_id: int) -> tuple[Pending, ...]:
         return await self._store.read(lambda tx: tx.inbox.pending(conversation_id))
@@ -499,6 +533,12 @@ def _renew(owner: str, conversation_ids: tuple[int, ...], until: datetime, tx: T
 
 def _erase_left(now: datetime, tx: Transaction) -> None:
     tx.people.erase_left(now)
+
+
+def _cannot_wait(claimed: ClaimedConversation, news: Sequence[Pending]) -> bool:
+    """What is being answered is not what they say any more, or somebody is in danger."""
+    known = {waiting.inbox_id for waiting in claimed.pending}
+    return any(waiting.inbox_id in known or assess(waiting.message.text) is Risk.HIGH for waiting in news)
 
 
 def _history_of(messages: Sequence[Pending], draft: Draft) -> tuple[ChatMessage, ...]:

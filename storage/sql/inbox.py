@@ -171,6 +171,10 @@ class SqlInbox:
         rows = self._connection.execute(_PENDING, {"conversation": conversation_id})
         return tuple(self.open(row) for row in rows)
 
+    def news(self, conversation_id: int, after: int) -> tuple[Pending, ...]:
+        rows = self._connection.execute(_NEWS, {"conversation": conversation_id, "after": after})
+        return tuple(self.open(row) for row in rows)
+
     def unsettled(self, conversation_id: int) -> Sequence[AnyRow]:
         """Rows of `open` for all that is pending or deferred, with their conversation's settings and attempts."""
         return self._connection.execute(_UNSETTLED, {"conversation": conversation_id}).all()
@@ -345,6 +349,7 @@ _OF_CONVERSATION = _STORED.where(InboxMessage.conversation_id == bindparam("conv
     InboxMessage.id
 )
 _PENDING = _OF_CONVERSATION.where(InboxMessage.state == InboxState.PENDING)
+_NEWS = _PENDING.where(or_(InboxMessage.id > bindparam("after"), InboxMessage.edits > 0))
 _UNSETTLED = _OF_CONVERSATION.where(InboxMessage.state.in_([InboxState.PENDING, InboxState.DEFERRED]))
 _OUTCOME = (
     select(InboxMessage.state, InboxMessage.conversation_id, *HISTORY_COLUMNS)

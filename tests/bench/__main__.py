@@ -16,6 +16,8 @@ import aiohttp
 import psutil
 
 from tests.bench.load import Load, memory, put, running
+from tests.bench.webhook import hooked, post
+from tests.companion import rows
 from tests.fakes.telegram_api import TOKEN, FakeTelegramApi
 from tests.services import MariaDb
 
@@ -145,6 +147,50 @@ async def growth(folder: Path) -> list[Figure]:
     ]
 
 
+async def webhook_accepts(folder: Path) -> list[Figure]:
+    """As fast as the webhook takes them, with nothing else to do (`--role serve`)."""
+    async with hooked(folder, 0, "serve") as (program, _):
+        await post(program, people=1000, updates=1000)
+        posted = await post(program, people=1000, updates=10_000)
+    return [
+        at_least("webhook on one core, accepting alone: updates a second", posted.a_second, 500, "/s"),
+        Figure("webhook on one core, accepting alone: p99", f"{posted.percentile_ms(99):.0f} ms", "", True),
+    ]
+
+
+async def webhook_while_waiting(folder: Path) -> list[Figure]:
+    """The whole program on one core: a hundred people a second write, each is answered by a model after 2 s."""
+    async with hooked(folder, 2.0, BURST_QUIET_SECONDS="0") as (program, telegram):
+        await post(program, people=1000, updates=200, a_second=100)
+        posted = await post(program, people=1000, updates=2_000, a_second=100)
+        await telegram.wait_until(lambda: len(telegram.sent) >= 200)  # Telegram takes 25 a second
+    what = "webhook, 200 turns waiting for a 2 s model"
+    return [
+        at_least(f"{what}: updates a second", posted.a_second, 99, "/s"),
+        at_most(f"{what}: p99", posted.percentile_ms(99), 50, "ms"),
+    ]
+
+
+async def webhook_flood(folder: Path) -> list[Figure]:
+    """The whole program on one core: two hundred people write two and a half messages a second each, all being
+    answered by a model after 2 s."""
+    async with hooked(folder, 2.0) as (program, telegram):
+        await post(program, people=200, updates=400, a_second=100)
+        posted = await post(program, people=200, updates=5_000, a_second=500)
+        stored = _stored(folder)
+        await telegram.wait_until(lambda: len({sent.chat_id for sent in telegram.sent}) >= 200, timeout=60)
+    what = "webhook, 500 updates a second of 200 people in the middle of their turns"
+    return [
+        at_least(f"{what}: accepted a second", posted.a_second, 495, "/s"),
+        at_most(f"{what}: p99", posted.percentile_ms(99), 50, "ms"),
+        Figure(f"{what}: stored of 5 400 when the last 200 came", str(stored), "5400", stored == 5400),
+    ]
+
+
+def _stored(folder: Path) -> int:
+    return int(rows(folder / "data", "SELECT COUNT(*) FROM inbox")[0][0])
+
+
 @contextmanager
 def mariadb(folder: Path) -> Iterator[str]:
     server = MariaDb(folder / "mariadb")
@@ -165,6 +211,9 @@ MEASUREMENTS: dict[str, Measurement] = {
     "idle": idle,
     "start": start,
     "growth": growth,
+    "webhook_accepts": webhook_accepts,
+    "webhook_while_waiting": webhook_while_waiting,
+    "webhook_flood": webhook_flood,
 }
 
 

@@ -74,7 +74,7 @@ async def model_server(latency: float) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def running(folder: Path, latency: float, **settings: str) -> AsyncIterator[Program]:
+async def running(folder: Path, latency: float, role: str = "", **settings: str) -> AsyncIterator[Program]:
     """The program on a model that answers after `latency` seconds."""
     async with model_server(latency) as base_url:
         ours = {
@@ -84,7 +84,7 @@ async def running(folder: Path, latency: float, **settings: str) -> AsyncIterato
             "EMBEDDING_MODEL": "none",
             "ENCRYPTION_KEY": base64.b64encode(os.urandom(32)).decode(),
         }
-        program = Program(folder, {**ours, **settings})
+        program = Program(folder, {**ours, **settings}, ("run", "--role", role) if role else ("run",))
         assert (
             await program.command("db", "upgrade") == 0
         )  # a first start holds Alembic, 10 MiB, until it ends

@@ -203,6 +203,7 @@ async def _scenario(store: Store) -> None:
     conversation_id, inbox_id = accepted[0].conversation_id, accepted[0].inbox_id
     others = [one.conversation_id for one in accepted[1:]]
     await store.read(lambda tx: tx.inbox.pending(conversation_id))
+    await store.read(lambda tx: tx.inbox.news(conversation_id, inbox_id))
     await store.read(lambda tx: tx.inbox.text_of(inbox_id))
     await store.read(lambda tx: tx.inbox.conversations_waiting("me", NOW, 64))
     await store.read(lambda tx: tx.inbox.conversations_deferred("me", NOW - LEASE, NOW, 64))
