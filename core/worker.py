@@ -50,6 +50,9 @@ LATE_ANSWER_PAUSE = timedelta(seconds=30)
 UNCLAIMABLE_PAUSE = timedelta(minutes=1)
 MAY_MANAGE_SECONDS = 5.0
 ERASE_EVERY_SECONDS = 2.0
+BUSY_SECONDS = 0.008
+"""The loop is busy when one round through all that is ready takes so long."""
+LONGEST_HOLD_SECONDS = 0.25
 RESTART_PACE_SECONDS = 1.0
 """How long a model may go on answering before the turn is begun again, for more to be in it; doubled each time, so
 that somebody who never stops typing gets an answer. What cannot wait does not."""
@@ -201,6 +204,7 @@ class Worker:
         while True:
             await self._has_ready.wait()
             await self._slots.acquire()
+            await _until_loop_keeps_up()
             if not self._ready:
                 self._slots.release()
                 self._has_ready.clear()
@@ -533,6 +537,16 @@ def _renew(owner: str, conversation_ids: tuple[int, ...], until: datetime, tx: T
 
 def _erase_left(now: datetime, tx: Transaction) -> None:
     tx.people.erase_left(now)
+
+
+async def _until_loop_keeps_up() -> None:
+    """Begin no turn while others keep the loop busy: a webhook's answer must not queue behind all of them."""
+    loop = asyncio.get_running_loop()
+    asked, seconds = loop.time(), BUSY_SECONDS
+    while seconds >= BUSY_SECONDS and loop.time() - asked < LONGEST_HOLD_SECONDS:
+        passed = loop.time()
+        await asyncio.sleep(0)  # once through everything that is ready
+        seconds = loop.time() - passed
 
 
 def _cannot_wait(claimed: ClaimedConversation, news: Sequence[Pending]) -> bool:

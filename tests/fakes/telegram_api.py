@@ -23,9 +23,12 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp import web
 
+from tests.fakes import telegram_wire as wire
+from tests.fakes.telegram_chats import PARAMETERS, Chats, Limits, SentMessage
+from tests.fakes.telegram_wire import Refused
+
 TOKEN = "123456789:AAFakeTokenForTestsOnly-0123456789abc"
 SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"
-TEXT_LIMIT = 4096
 UPDATES_LIMIT = 100
 LONGEST_POLL_SECONDS = 50
 WEBHOOK_PORTS = (443, 80, 88, 8443)
@@ -33,32 +36,28 @@ PATIENCE = 15.0
 
 _TOKEN = re.compile(r"[0-9]+:[A-Za-z0-9_-]{35,}")
 _SECRET = re.compile(r"[A-Za-z0-9_-]{1,256}")
-_KINDS = ("message", "edited_message", "channel_post", "callback_query", "my_chat_member")
-"""Kinds of updates that are handed over unless others were asked for."""
-_ACTIONS = frozenset(["typing", "upload_photo", "record_voice", "upload_voice", "upload_document"])
 _PARAMETERS = {
     "getme": frozenset[str](),
     "getupdates": frozenset(["offset", "limit", "timeout", "allowed_updates"]),
     "setwebhook": frozenset(
-        ["url", "secret_token", "allowed_updates", "max_connections", "drop_pending_updates"]
+        ["url", "certificate", "secret_token", "allowed_updates", "max_connections", "drop_pending_updates"]
     ),
     "deletewebhook": frozenset(["drop_pending_updates"]),
     "getwebhookinfo": frozenset[str](),
-    "sendmessage": frozenset(
-        ["chat_id", "text", "entities", "disable_notification", "link_preview_options", "protect_content"]
-    ),
-    "sendchataction": frozenset(["chat_id", "action"]),
+    "answercallbackquery": frozenset(["callback_query_id", "text", "show_alert", "cache_time"]),
+    "setmycommands": frozenset(["commands", "scope", "language_code"]),
+    "getmycommands": frozenset(["scope", "language_code"]),
+    **PARAMETERS,
 }
+_SENDS = frozenset(["sendmessage", "sendphoto", "sendvoice", "senddocument"])
 
 
 @dataclass(frozen=True, slots=True)
-class SentMessage:
-    """What a person got: the text as the bot sent it; `at` is monotonic seconds."""
+class PressAnswer:
+    """What was shown to somebody who pressed a button, and after how many seconds."""
 
-    chat_id: int
     text: str
-    at: float
-    entities: tuple[dict[str, Any], ...] = ()
+    after: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +76,6 @@ class _Webhook:
     max_connections: int
 
 
-class _Refused(Exception):
-    """An answer that is an error."""
-
-    def __init__(self, status: int, description: str, **parameters: int) -> None:
-        super().__init__(description)
-        self.status = status
-        self.description = description
-        self.parameters = parameters
-
-
 @dataclass
 class FakeTelegramApi:
     """Start it, read `base_url`, let people say things with `user_says`, look at `sent`.
@@ -102,7 +91,8 @@ class FakeTelegramApi:
     """Before a webhook that failed is tried again; doubled up to fifty times as long."""
     way_back_seconds: float = 0.0
     """How long the answer to a message that was sent is on its way: what a crash then hits is sent again."""
-    sent: list[SentMessage] = field(default_factory=list)
+    limits: bool = False
+    """Whether it refuses what comes faster than Telegram allows."""
     calls: Counter[str] = field(default_factory=Counter)
     """How often each method was called, and `method:status` was answered."""
     conflicts: int = 0
@@ -120,10 +110,17 @@ class FakeTelegramApi:
         self._again: deque[dict[str, Any]] = deque()
         self._updates: dict[int, dict[str, Any]] = {}
         self._next_update_id = 700_000_001
-        self._next_message_ids: Counter[int] = Counter()
-        self._chats: dict[int, dict[str, Any]] = {}
-        self._blocked: set[int] = set()
-        self._kinds: tuple[str, ...] = _KINDS
+        self.chats = Chats(self._bot)
+        if self.limits:
+            self.chats.limits = Limits()
+        self.commands: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        """Name and description, by scope and language."""
+        self.certificate: bytes | None = None
+        self.presses: dict[str, float] = {}
+        """Buttons that were pressed and not answered yet, by when that was handed over."""
+        self.press_answers: list[PressAnswer] = []
+        self._reactions: dict[tuple[int, int, int], list[dict[str, str]]] = {}
+        self._kinds: tuple[str, ...] = wire.DEFAULT_KINDS
         self._webhook: _Webhook | None = None
         self._webhook_task: asyncio.Task[None] | None = None
         self._last_error: tuple[int, str] | None = None
@@ -134,6 +131,11 @@ class FakeTelegramApi:
         self._swallow = 0
         self._silent = False
         self._silences = 0
+
+    @property
+    def sent(self) -> list[SentMessage]:
+        """What arrived, in the order in which it first did; an edit changes it in its place."""
+        return self.chats.sent
 
     @property
     def base_url(self) -> str:
@@ -177,10 +179,27 @@ class FakeTelegramApi:
     # --- the people -------------------------------------------------------------------------
 
     def user_says(
-        self, user_id: int, text: str, *, language_code: str | None = "zh-hans", chat_type: str = "private"
+        self,
+        user_id: int,
+        text: str,
+        *,
+        language_code: str | None = "zh-hans",
+        chat_type: str = "private",
+        chat_id: int | None = None,
+        thread_id: int | None = None,
+        reply_to: int | None = None,
     ) -> int:
         """A person writes to the bot (in a group: beside others); the update's id."""
-        return self.user_sends(user_id, {"text": text}, language_code=language_code, chat_type=chat_type)
+        content: dict[str, Any] = {"text": text, **_marked(text)}
+        return self.user_sends(
+            user_id,
+            content,
+            language_code=language_code,
+            chat_type=chat_type,
+            chat_id=chat_id,
+            thread_id=thread_id,
+            reply_to=reply_to,
+        )
 
     def user_sends(
         self,
@@ -190,29 +209,159 @@ class FakeTelegramApi:
         language_code: str | None = "zh-hans",
         chat_type: str = "private",
         kind: str = "message",
+        chat_id: int | None = None,
+        thread_id: int | None = None,
+        reply_to: int | None = None,
     ) -> int:
         """A message of any content (`{"sticker": …}`), or an update of another kind; the update's id."""
-        person: dict[str, Any] = {"id": user_id, "is_bot": False, "first_name": f"人{user_id}"}
-        if language_code is not None:
-            person["language_code"] = language_code
-        chat_id = user_id if chat_type == "private" else -1_000_000_000_000 - user_id
-        chat = {"id": chat_id, "type": chat_type}
-        chat |= {"first_name": person["first_name"]} if chat_type == "private" else {"title": "一群人"}
-        self._chats[chat_id] = chat
-        message = {
-            "message_id": self._message_id(chat_id),
-            "from": person,
+        chat = self._chat(user_id, chat_type, chat_id, forum=thread_id is not None)
+        message: dict[str, Any] = {
+            "message_id": self.chats.message_id(chat["id"]),
+            "from": _person(user_id, language_code),
             "chat": chat,
             "date": int(time.time()),
             **content,
         }
+        if thread_id is not None:
+            self.chats.topics.add((chat["id"], thread_id))
+            message |= {"message_thread_id": thread_id, "is_topic_message": True}
+        if reply_to is not None:
+            message["reply_to_message"] = self.chats.messages[chat["id"], reply_to]
         if kind == "edited_message":
             message["edit_date"] = message["date"]
+        self.chats.messages[chat["id"], message["message_id"]] = message
+        return self._hand_over(kind, message)
+
+    def user_sends_album(self, user_id: int, contents: Sequence[dict[str, Any]], **more: Any) -> list[int]:
+        """Several pictures (files) sent as one; their updates' ids."""
+        together = {"media_group_id": str(self._next_update_id)}
+        return [self.user_sends(user_id, {**content, **together}, **more) for content in contents]
+
+    def user_edits(self, update_id: int, text: str) -> int:
+        """The person changes what they sent with that update."""
+        (message,) = (value for name, value in self._updates[update_id].items() if name != "update_id")
+        changed = {**message, "edit_date": int(time.time())}
+        changed["caption" if "caption" in message else "text"] = text
+        self.chats.messages[message["chat"]["id"], message["message_id"]] = changed
+        return self._hand_over("edited_message", changed)
+
+    def user_presses(self, user_id: int, sent: SentMessage, label: str) -> int:
+        """The person presses the button with that label."""
+        return self.user_presses_data(user_id, sent, sent.data_of(label))
+
+    def user_presses_data(self, user_id: int, sent: SentMessage, data: str) -> int:
+        """A client may send any data, whether a button has it or not."""
+        query_id = str(4_000_000 + self._next_update_id)
+        self.presses[query_id] = time.monotonic()
+        query = {
+            "id": query_id,
+            "from": _person(user_id),
+            "message": self.chats.messages[sent.chat_id, sent.message_id],
+            "chat_instance": "1",
+            "data": data,
+        }
+        return self._hand_over("callback_query", query)
+
+    def user_reacts(self, user_id: int, chat_id: int, message_id: int, *emojis: str) -> int:
+        """The person's reactions on a message are these from now on."""
+        place = (user_id, chat_id, message_id)
+        new = [{"type": "emoji", "emoji": emoji} for emoji in emojis]
+        old, self._reactions[place] = self._reactions.get(place, []), new
+        reaction = {
+            "chat": self.chats.known[chat_id],
+            "message_id": message_id,
+            "user": _person(user_id),
+            "date": int(time.time()),
+            "old_reaction": old,
+            "new_reaction": new,
+        }
+        return self._hand_over("message_reaction", reaction)
+
+    def message_id_of(self, update_id: int) -> int:
+        return int(self._updates[update_id]["message"]["message_id"])
+
+    def block(self, user_id: int, *, tell: bool = False) -> None:
+        """The person blocks the bot; `tell`: with the update about it."""
+        self.chats.blocked.add(user_id)
+        if tell:
+            self._membership(user_id, user_id, "member", "kicked")
+
+    def unblock(self, user_id: int, *, tell: bool = False) -> None:
+        self.chats.blocked.discard(user_id)
+        if tell:
+            self._membership(user_id, user_id, "kicked", "member")
+
+    def add_to_group(self, chat_id: int, user_id: int, chat_type: str = "supergroup") -> int:
+        """Somebody adds the bot to a group."""
+        self._chat(user_id, chat_type, chat_id)
+        self.chats.left.discard(chat_id)
+        return self._membership(chat_id, user_id, "left", "member")
+
+    def remove_from_group(self, chat_id: int, user_id: int) -> int:
+        self.chats.left.add(chat_id)
+        return self._membership(chat_id, user_id, "member", "kicked")
+
+    def make_manager(self, chat_id: int, user_id: int) -> None:
+        self.chats.managers.add((chat_id, user_id))
+
+    def migrate(self, chat_id: int, new_chat_id: int, *, tell: bool = True) -> None:
+        """A group becomes a supergroup; `tell`: with the service messages about it."""
+        old = self.chats.known[chat_id]
+        new = {**old, "id": new_chat_id, "type": "supergroup"}
+        self.chats.known[new_chat_id] = new
+        self.chats.moved[chat_id] = new_chat_id
+        for chat, told in (
+            (old, {"migrate_to_chat_id": new_chat_id}),
+            (new, {"migrate_from_chat_id": chat_id}),
+        ):
+            if tell:
+                message = {
+                    "message_id": self.chats.message_id(chat["id"]),
+                    "from": _person(1),
+                    "chat": chat,
+                    "date": int(time.time()),
+                    **told,
+                }
+                self._hand_over("message", message)
+
+    def hand_over(self, kind: str, content: dict[str, Any]) -> int:
+        """An update of any kind whatsoever, wanted or not."""
+        return self._hand_over(kind, content, always=True)
+
+    def _membership(self, chat_id: int, user_id: int, before: str, after: str) -> int:
+        def member(status: str) -> dict[str, Any]:
+            until = {"until_date": 0} if status == "kicked" else {}
+            return {"user": self._bot(), "status": status, **until}
+
+        change = {
+            "chat": self.chats.known[chat_id],
+            "from": _person(user_id),
+            "date": int(time.time()),
+            "old_chat_member": member(before),
+            "new_chat_member": member(after),
+        }
+        return self._hand_over("my_chat_member", change)
+
+    def _chat(
+        self, user_id: int, chat_type: str, chat_id: int | None, *, forum: bool = False
+    ) -> dict[str, Any]:
+        """The chat, which is known from then on."""
+        if chat_type == "private":
+            chat: dict[str, Any] = {"id": user_id, "type": chat_type, "first_name": f"人{user_id}"}
+        else:
+            id_ = chat_id or -1_000_000_000_000 - user_id
+            chat = {"id": id_, "type": chat_type, "title": "一群人"}
+        if forum:
+            chat["is_forum"] = True
+        self.chats.known[chat["id"]] = chat
+        return chat
+
+    def _hand_over(self, kind: str, content: dict[str, Any], *, always: bool = False) -> int:
         update_id = self._next_update_id
         self._next_update_id += 1
-        if kind in self._kinds:
-            update = {"update_id": update_id, kind: message}
-            self._updates[update_id] = update
+        update = {"update_id": update_id, kind: content}
+        self._updates[update_id] = update
+        if kind in self._kinds or always:
             self._pending.append(update)
             self._bump()
         return update_id
@@ -225,13 +374,6 @@ class FakeTelegramApi:
     def update_of(self, update_id: int) -> dict[str, Any]:
         """The update as it goes over the wire."""
         return self._updates[update_id]
-
-    def block(self, user_id: int) -> None:
-        """The person blocks the bot."""
-        self._blocked.add(user_id)
-
-    def unblock(self, user_id: int) -> None:
-        self._blocked.discard(user_id)
 
     def sent_to(self, chat_id: int) -> list[str]:
         return [message.text for message in self.sent if message.chat_id == chat_id]
@@ -309,7 +451,7 @@ class FakeTelegramApi:
         answer: dict[str, Any] = {"ok": True}
         try:
             answer["result"] = await self._answer(request, token, method)
-        except _Refused as refused:
+        except Refused as refused:
             status = refused.status
             answer = {"ok": False, "error_code": status, "description": refused.description}
             if refused.parameters:
@@ -317,28 +459,28 @@ class FakeTelegramApi:
         self.calls[method] += 1
         self.calls[f"{method}:{status}"] += 1
         self._bump()
-        if method == "sendmessage" and status == 200 and self._swallow:
+        if method in _SENDS and status == 200 and self._swallow:
             self._swallow -= 1
             assert isinstance(request.transport, asyncio.Transport)
             request.transport.abort()
-        if method == "sendmessage":
+        if method in _SENDS:
             await asyncio.sleep(self.way_back_seconds)
         return web.json_response(answer, status=status)
 
     async def _answer(self, request: web.Request, token: str, method: str) -> Any:
         if not _TOKEN.fullmatch(token):
-            raise _Refused(404, "Not Found")
+            raise Refused(404, "Not Found")
         if token != self.token:
-            raise _Refused(401, "Unauthorized")
+            raise Refused(401, "Unauthorized")
         if method not in _PARAMETERS:
-            raise _Refused(404, "Not Found")
-        given = await _parameters(request)
+            raise Refused(404, "Not Found")
+        given = await wire.parameters(request)
         if unknown := set(given) - _PARAMETERS[method]:
-            raise _Refused(400, f"Bad Request: unknown parameter {min(unknown)}")
+            raise Refused(400, f"Bad Request: unknown parameter {min(unknown)}")
         if failures := self._failures.get(method):
             failure = failures.popleft()
             wait = {} if failure.retry_after is None else {"retry_after": failure.retry_after}
-            raise _Refused(failure.status, failure.description, **wait)
+            raise Refused(failure.status, failure.description, **wait)
         match method:
             case "getme":
                 return {**self._bot(), "can_join_groups": True, "can_read_all_group_messages": False}
@@ -350,22 +492,50 @@ class FakeTelegramApi:
                 return await self._delete_webhook(given)
             case "getwebhookinfo":
                 return self._webhook_info()
-            case "sendmessage":
-                return self._send_message(given)
+            case "answercallbackquery":
+                return self._answer_press(given)
+            case "setmycommands" | "getmycommands":
+                return self._menu(method, given)
             case _:
-                return self._send_chat_action(given)
+                return self.chats.call(method, given)
 
     def _bot(self) -> dict[str, Any]:
         id_ = int(self.token.partition(":")[0])
         return {"id": id_, "is_bot": True, "first_name": "心语", "username": "xinyu_fake_bot"}
 
+    def _answer_press(self, given: dict[str, Any]) -> bool:
+        handed_over = self.presses.pop(wire.text(given, "callback_query_id") or "", None)
+        if handed_over is None:
+            raise Refused(
+                400, "Bad Request: query is too old and response timeout expired or query ID is invalid"
+            )
+        text = wire.text(given, "text") or ""
+        if len(text) > 200:
+            raise Refused(400, "Bad Request: MESSAGE_TOO_LONG")
+        self.press_answers.append(PressAnswer(text, time.monotonic() - handed_over))
+        return True
+
+    def _menu(self, method: str, given: dict[str, Any]) -> Any:
+        scope = wire.decoded(given, "scope") or {"type": "default"}
+        place = (scope["type"], wire.text(given, "language_code") or "")
+        if method == "getmycommands":
+            return [{"command": name, "description": told} for name, told in self.commands.get(place, [])]
+        entries = wire.decoded(given, "commands")
+        for entry in entries:
+            if not re.fullmatch(r"[a-z0-9_]{1,32}", entry["command"]):
+                raise Refused(400, "Bad Request: BOT_COMMAND_INVALID")
+            if not 1 <= len(entry["description"]) <= 256:
+                raise Refused(400, "Bad Request: BOT_COMMAND_DESCRIPTION_INVALID")
+        self.commands[place] = [(entry["command"], entry["description"]) for entry in entries]
+        return True
+
     async def _get_updates(self, given: dict[str, Any]) -> list[dict[str, Any]]:
-        offset = _whole(given, "offset", 0)
-        limit = min(max(_whole(given, "limit", UPDATES_LIMIT), 1), UPDATES_LIMIT)
-        seconds = min(max(_whole(given, "timeout", 0), 0), LONGEST_POLL_SECONDS)
-        kinds = _kinds(given)
+        offset = wire.whole(given, "offset", 0)
+        limit = min(max(wire.whole(given, "limit", UPDATES_LIMIT), 1), UPDATES_LIMIT)
+        seconds = min(max(wire.whole(given, "timeout", 0), 0), LONGEST_POLL_SECONDS)
+        kinds = wire.kinds(given)
         if self._webhook is not None:
-            raise _Refused(
+            raise Refused(
                 409,
                 "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete "
                 "the webhook first",
@@ -400,7 +570,7 @@ class FakeTelegramApi:
             if self._poll is ended:
                 self._poll = None
         if ended.done():
-            raise _Refused(409, ended.result())
+            raise Refused(409, ended.result())
 
     def _end_poll(self, reason: str) -> None:
         if self._poll is not None:
@@ -410,26 +580,28 @@ class FakeTelegramApi:
             self._bump()
 
     async def _set_webhook(self, given: dict[str, Any]) -> bool:
-        url = _text(given, "url") or ""
+        url = wire.text(given, "url") or ""
         if not url:
             return await self._delete_webhook(given)
-        secret = _text(given, "secret_token")
-        connections = _whole(given, "max_connections", 40)
-        kinds = _kinds(given)
+        secret = wire.text(given, "secret_token")
+        connections = wire.whole(given, "max_connections", 40)
+        kinds = wire.kinds(given)
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname:
-            raise _Refused(400, "Bad Request: bad webhook: An HTTPS URL must be provided for webhook")
+            raise Refused(400, "Bad Request: bad webhook: An HTTPS URL must be provided for webhook")
         if (parts.port or 443) not in WEBHOOK_PORTS:
-            raise _Refused(
+            raise Refused(
                 400, "Bad Request: bad webhook: Webhook can be set up only on ports 80, 88, 443 or 8443"
             )
         front = self.fronts.get(f"{parts.scheme}://{parts.netloc}")
         if front is None:
-            raise _Refused(400, "Bad Request: bad webhook: Failed to resolve host: Name or service not known")
+            raise Refused(400, "Bad Request: bad webhook: Failed to resolve host: Name or service not known")
         if secret is not None and not _SECRET.fullmatch(secret):
-            raise _Refused(400, "Bad Request: secret token contains unallowed characters")
+            raise Refused(400, "Bad Request: secret token contains unallowed characters")
         if not 1 <= connections <= 100:
-            raise _Refused(400, "Bad Request: max_connections must be from 1 to 100")
+            raise Refused(400, "Bad Request: max_connections must be from 1 to 100")
+        file = wire.upload(given, "certificate")
+        self.certificate = file[1] if file else None
         self._end_poll("Conflict: terminated by setWebhook request")
         await self._end_webhook()
         self._drop_if_asked(given)
@@ -447,7 +619,7 @@ class FakeTelegramApi:
         return True
 
     def _drop_if_asked(self, given: dict[str, Any]) -> None:
-        if _truth(given, "drop_pending_updates"):
+        if wire.truth(given, "drop_pending_updates"):
             self._pending.clear()
             self._again.clear()
 
@@ -461,14 +633,14 @@ class FakeTelegramApi:
     def _webhook_info(self) -> dict[str, Any]:
         info: dict[str, Any] = {
             "url": self._webhook.url if self._webhook else "",
-            "has_custom_certificate": False,
+            "has_custom_certificate": self.certificate is not None,
             "pending_update_count": self.pending_count,
         }
         if self._webhook:
             info["max_connections"] = self._webhook.max_connections
         if self._last_error:
             info["last_error_date"], info["last_error_message"] = self._last_error
-        if self._kinds != _KINDS:
+        if self._kinds != wire.DEFAULT_KINDS:
             info["allowed_updates"] = list(self._kinds)
         return info
 
@@ -512,48 +684,6 @@ class FakeTelegramApi:
         except aiohttp.ClientError:
             return "Connection reset by peer"
 
-    def _send_message(self, given: dict[str, Any]) -> dict[str, Any]:
-        chat = self._chat(given)
-        text = _text(given, "text") or ""
-        try:
-            units = len(text.encode("utf-16-le")) // 2
-        except UnicodeEncodeError:
-            raise _Refused(400, "Bad Request: strings must be encoded in UTF-8") from None
-        if not text.strip():
-            raise _Refused(400, "Bad Request: message text is empty")
-        if units > TEXT_LIMIT:
-            raise _Refused(400, "Bad Request: message is too long")
-        entities = _entities(given, text)
-        self.sent.append(SentMessage(chat["id"], text, time.monotonic(), entities))
-        return {
-            "message_id": self._message_id(chat["id"]),
-            "from": self._bot(),
-            "chat": chat,
-            "date": int(time.time()),
-            "text": text.strip(),
-        }
-
-    def _send_chat_action(self, given: dict[str, Any]) -> bool:
-        self._chat(given)
-        if _text(given, "action") not in _ACTIONS:
-            raise _Refused(400, "Bad Request: wrong parameter action in request")
-        return True
-
-    def _chat(self, given: dict[str, Any]) -> dict[str, Any]:
-        wanted = str(given.get("chat_id", ""))
-        if not wanted:
-            raise _Refused(400, "Bad Request: chat_id is empty")
-        chat = self._chats.get(int(wanted)) if re.fullmatch(r"-?[0-9]{1,19}", wanted) else None
-        if chat is None:
-            raise _Refused(400, "Bad Request: chat not found")
-        if chat["id"] in self._blocked:
-            raise _Refused(403, "Forbidden: bot was blocked by the user")
-        return chat
-
-    def _message_id(self, chat_id: int) -> int:
-        self._next_message_ids[chat_id] += 1
-        return self._next_message_ids[chat_id]
-
     def _bump(self) -> None:
         """Wake whoever waits for something to become true."""
         changed, self._changed = self._changed, asyncio.Event()
@@ -573,84 +703,24 @@ class FakeTelegramApi:
         return web.json_response([{"chat_id": m.chat_id, "text": m.text, "at": m.at} for m in self.sent])
 
 
-async def _parameters(request: web.Request) -> dict[str, Any]:
-    """From the query, a form (each value JSON unless it is a plain string) or a JSON object."""
-    given: dict[str, Any] = dict(request.query)
-    if request.method not in ("GET", "POST"):
-        raise _Refused(405, "Method Not Allowed")
-    if request.content_type == "application/json":
-        try:
-            body = json.loads(await request.read())
-        except ValueError:
-            body = None
-        if not isinstance(body, dict):
-            raise _Refused(400, "Bad Request: can't parse JSON object")
-        return given | body
-    return given | dict(await request.post())
+def _person(user_id: int, language_code: str | None = "zh-hans") -> dict[str, Any]:
+    person: dict[str, Any] = {"id": user_id, "is_bot": False, "first_name": f"人{user_id}"}
+    return person if language_code is None else {**person, "language_code": language_code}
 
 
-def _text(given: dict[str, Any], name: str) -> str | None:
-    value = given.get(name)
-    if value is not None and not isinstance(value, str):
-        raise _Refused(400, f'Bad Request: field "{name}" must be of type String')
-    return value
-
-
-_ENTITIES = frozenset(["bold", "italic", "strikethrough", "code", "pre", "blockquote", "text_link"])
-
-
-def _entities(given: dict[str, Any], text: str) -> tuple[dict[str, Any], ...]:
-    """Stricter than the real one, which mends what overlaps and drops what is empty."""
-    value = given.get("entities", [])
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise _Refused(400, "Bad Request: can't parse entities JSON object") from None
-    units = text.encode("utf-16-le")
-    spans: list[tuple[int, int]] = []
-    for entity in value:
-        start, length = entity["offset"], entity["length"]
-        part = units[2 * start : 2 * (start + length)]
-        try:
-            part.decode("utf-16-le")
-        except UnicodeDecodeError:
-            raise _Refused(400, "Bad Request: an entity ends inside a character") from None
-        if entity["type"] not in _ENTITIES or length < 1 or start < 0 or len(part) != 2 * length:
-            raise _Refused(400, "Bad Request: can't parse entities")
-        if entity["type"] == "text_link" and not re.fullmatch(r"https?://[^\s/]+\.[^\s]+", entity["url"]):
-            raise _Refused(400, "Bad Request: URL is invalid")
-        end = start + length
-        if any(a < start < b < end or start < a < end < b for a, b in spans):
-            raise _Refused(400, "Bad Request: entities overlap")
-        spans.append((start, end))
-    return tuple(value)
-
-
-def _whole(given: dict[str, Any], name: str, default: int) -> int:
-    value = given.get(name, default)
-    if not re.fullmatch(r"-?[0-9]{1,18}", str(value)):
-        raise _Refused(400, f"Bad Request: invalid {name} value specified")
-    return int(value)
-
-
-def _truth(given: dict[str, Any], name: str) -> bool:
-    return str(given.get(name, "false")).lower() in ("true", "1", "yes")
-
-
-def _kinds(given: dict[str, Any]) -> tuple[str, ...] | None:
-    """The wanted kinds of updates; an empty list asks for the default. None: as before."""
-    value = given.get("allowed_updates")
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise _Refused(400, "Bad Request: can't parse allowed updates JSON object") from None
-    if value is None:
-        return None
-    if not isinstance(value, Sequence) or not all(isinstance(kind, str) for kind in value):
-        raise _Refused(400, "Bad Request: can't parse allowed updates JSON object")
-    return tuple(value) or _KINDS
+def _marked(text: str) -> dict[str, Any]:
+    """The mentions and the command that Telegram finds in a text."""
+    found = [("mention", match) for match in re.finditer(r"@[A-Za-z0-9_]{5,32}", text)]
+    found += [("bot_command", match) for match in re.finditer(r"^/[A-Za-z0-9_]+(@[A-Za-z0-9_]+)?", text)]
+    entities = [
+        {
+            "type": kind,
+            "offset": wire.units(text[: match.start()]),
+            "length": wire.units(match.group()),
+        }
+        for kind, match in found
+    ]
+    return {"entities": entities} if entities else {}
 
 
 def _fronts(given: Iterable[str]) -> dict[str, str]:
