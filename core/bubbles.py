@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 MOST_BUBBLES = 5
 LONG_ENOUGH = 24
-"""Characters: shorter sentences share a bubble with the next."""
+"""In the width of a Latin letter: shorter sentences share a bubble with the next."""
 COMFORTABLE = 60
-"""Characters: a paragraph up to so long stays whole."""
-SECONDS_A_CHARACTER = 0.06
+"""The same: a paragraph up to so long stays whole."""
+SECONDS_A_LETTER = 0.03
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.8, 4.0
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _SENTENCE = re.compile(r"(?<=[。！？!?…])(?![。！？!?…”’」』）)\"'])|(?<=\.)\s+(?=[A-Z\"'])|\n")
@@ -36,7 +36,7 @@ def bubbles(text: str) -> list[Bubble]:
 def _parts(text: str) -> list[str]:
     parts: list[str] = []
     for paragraph in _PARAGRAPH.split(text):
-        parts += [paragraph] if len(paragraph) <= COMFORTABLE else _sentences(paragraph)
+        parts += [paragraph] if _width(paragraph) <= COMFORTABLE else _sentences(paragraph)
     parts = [part.strip() for part in parts if part.strip()]
     while len(parts) > MOST_BUBBLES:
         shortest = min(range(len(parts) - 1), key=lambda index: len(parts[index]) + len(parts[index + 1]))
@@ -48,7 +48,7 @@ def _sentences(paragraph: str) -> list[str]:
     """Sentences, the short ones together."""
     joined: list[str] = []
     for sentence in filter(None, _SENTENCE.split(paragraph)):
-        if joined and len(joined[-1]) < LONG_ENOUGH:
+        if joined and _width(joined[-1]) < LONG_ENOUGH:
             blank = " " if joined[-1][-1].isascii() else ""
             joined[-1] += blank + sentence
         else:
@@ -57,4 +57,9 @@ def _sentences(paragraph: str) -> list[str]:
 
 
 def _pause(text: str) -> float:
-    return min(max(len(text) * SECONDS_A_CHARACTER, SHORTEST_PAUSE), LONGEST_PAUSE)
+    return min(max(_width(text) * SECONDS_A_LETTER, SHORTEST_PAUSE), LONGEST_PAUSE)
+
+
+def _width(text: str) -> int:
+    """A Han character says about as much as two Latin letters, and takes as long to type."""
+    return sum(1 if character.isascii() else 2 for character in text)

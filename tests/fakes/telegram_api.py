@@ -378,6 +378,11 @@ class FakeTelegramApi:
     def sent_to(self, chat_id: int) -> list[str]:
         return [message.text for message in self.sent if message.chat_id == chat_id]
 
+    def sent_of(self, message: SentMessage) -> SentMessage:
+        """A message as it stands now."""
+        place = (message.chat_id, message.message_id)
+        return next(sent for sent in self.sent if (sent.chat_id, sent.message_id) == place)
+
     async def wait_until(self, holds: Callable[[], bool], timeout: float = PATIENCE) -> None:
         """Wait until something about this server is true. Raises TimeoutError."""
         async with asyncio.timeout(timeout):

@@ -157,7 +157,9 @@ class Chats:
             "voice": {**name, "duration": 1},
             "document": {**name, "file_name": file[0]},
         }
-        return self._keep(chat, given, sent, {kind: shapes[kind], **({"caption": caption} if caption else {})})
+        return self._keep(
+            chat, given, sent, {kind: shapes[kind], **({"caption": caption} if caption else {})}
+        )
 
     def _keep(
         self, chat: dict[str, Any], given: dict[str, Any], sent: SentMessage, content: dict[str, Any]

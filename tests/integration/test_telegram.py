@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,14 +30,20 @@ from adapters.telegram.settings import TelegramSettings
 from core.errors import IdempotencyConflict, StoreUnavailable
 from core.messages import ConversationKind, Delivery, IncomingMessage, Platform, PlatformEvent, Segment
 from core.ports import Accepted
-from tests.fakes.model_server import KEY, MODEL, Answer, FakeModelServer
-from tests.fakes.program import Program, free_port
+from tests.fakes.model_server import Answer
+from tests.fakes.program import free_port
 from tests.fakes.telegram_api import SECRET_HEADER, TOKEN, FakeTelegramApi
+from tests.telegram_world import (
+    PATIENCE,
+    PUBLIC_URL,
+    SECRET,
+    World,
+    new_person,
+    webhook_settings,
+    world_in,
+)
 
 one_loop = pytest.mark.asyncio(loop_scope="module")
-PATIENCE = 20.0
-PUBLIC_URL = "https://xinyu.example"
-SECRET = "a-secret-of-the-webhook_1"
 WRONG_TOKEN = "123456789:AAnotTheTokenOfAnyBot-0123456789abc"
 
 STICKER = {
@@ -51,93 +56,6 @@ STICKER = {
     "type": "regular",
     "emoji": "😀",
 }
-
-_user_ids = iter(range(1001, 10_000))
-
-
-def new_person() -> int:
-    """Somebody whom no other test talks with."""
-    return next(_user_ids)
-
-
-@dataclass
-class World:
-    """The program, the Telegram that it talks with, and its model."""
-
-    program: Program
-    api: FakeTelegramApi
-    model: FakeModelServer
-
-    async def health(self) -> dict[str, Any]:
-        async with aiohttp.ClientSession() as session, session.get(f"{self.program.url}/health") as response:
-            parts: dict[str, Any] = (await response.json())["parts"]
-            return parts
-
-    async def until_health(self, state: str, detail: str) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while (await self.health())["telegram"] != {"state": state, "detail": detail}:
-                await asyncio.sleep(0.02)  # another process has no event to wait on
-
-    async def chat(self, text: str) -> str:
-        """What the web page's API answers."""
-        body = {"message": text, "user_id": "web"}
-        url = f"{self.program.url}/chat"
-        async with aiohttp.ClientSession() as session, session.post(url, json=body) as response:
-            assert response.status == 200, await response.text()
-            reply: str = (await response.json())["reply"]
-            return reply
-
-    async def post(self, body: bytes, headers: dict[str, str] | None = None) -> int:
-        """Somebody posts to the webhook's address; the status."""
-        url = f"{self.program.url}{PATH}"
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(url, data=body, headers=headers) as response,
-        ):
-            return response.status
-
-    async def deliveries(self, state: str) -> list[dict[str, Any]]:
-        """As an operator lists them."""
-        lister = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bot", "deliveries", "list", "--json", "--state", state),
-            cwd=self.program.folder,
-            env={"PYTHONPATH": str(Path(__file__).parents[2]), **self.program.settings},
-            stdout=asyncio.subprocess.PIPE,
-        )
-        output, _ = await lister.communicate()
-        assert lister.returncode == 0
-        listed: list[dict[str, Any]] = json.loads(output)
-        return listed
-
-
-Begin = Callable[..., Awaitable[World]]
-
-
-def settings_of(model: FakeModelServer, api: FakeTelegramApi) -> dict[str, str]:
-    return {
-        "LLM_API_KEY": KEY,
-        "LLM_BASE_URL": model.base_url,
-        "DEFAULT_MODEL": MODEL,
-        "BURST_QUIET_SECONDS": "0",
-        "TELEGRAM_BOT_TOKEN": TOKEN,
-        "TELEGRAM_API_BASE_URL": api.base_url,
-    }
-
-
-def webhook_settings() -> dict[str, str]:
-    return {"TELEGRAM_MODE": "webhook", "TELEGRAM_WEBHOOK_SECRET": SECRET, "PUBLIC_URL": PUBLIC_URL}
-
-
-@asynccontextmanager
-async def world_in(folder: Path, **more: str) -> AsyncIterator[World]:
-    """A program that is not started yet, with a Telegram and a model of its own."""
-    async with FakeModelServer() as model, FakeTelegramApi() as api:
-        program = Program(folder, {**settings_of(model, api), **more})
-        api.fronts[PUBLIC_URL] = program.url
-        try:
-            yield World(program, api, model)
-        finally:
-            await program.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
