@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 from adapters.telegram.receive import PATH
-from tests.fakes.model_server import KEY, MODEL, FakeModelServer
+from tests.fakes.model_server import KEY, MODEL, FakeModelServer, PacedModel
 from tests.fakes.program import Program
 from tests.fakes.telegram_api import TOKEN, FakeTelegramApi
 
@@ -36,7 +36,7 @@ class World:
 
     program: Program
     api: FakeTelegramApi
-    model: FakeModelServer
+    model: PacedModel
 
     async def health(self) -> dict[str, Any]:
         async with aiohttp.ClientSession() as session, session.get(f"{self.program.url}/health") as response:
@@ -96,9 +96,11 @@ def webhook_settings() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def world_in(folder: Path, **more: str) -> AsyncIterator[World]:
+async def world_in(
+    folder: Path, more: Mapping[str, str] = {}, *, limits: bool = False
+) -> AsyncIterator[World]:
     """A program that is not started yet, with a Telegram and a model of its own."""
-    async with FakeModelServer() as model, FakeTelegramApi() as api:
+    async with PacedModel() as model, FakeTelegramApi(limits=limits) as api:
         program = Program(folder, {**settings_of(model, api), **more})
         api.fronts[PUBLIC_URL] = program.url
         try:

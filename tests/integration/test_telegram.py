@@ -67,7 +67,7 @@ async def polling(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wor
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def hooked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world_in(tmp_path_factory.mktemp("webhook"), **webhook_settings()) as world:
+    async with world_in(tmp_path_factory.mktemp("webhook"), webhook_settings()) as world:
         await world.program.start()
         await world.api.wait_until(lambda: world.api.webhook_url is not None)
         yield world
