@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from importlib.metadata import version as version_of
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -28,6 +28,9 @@ from bot.telegram import TelegramParts, telegram_parts
 from core.errors import ConfigError, StoreUnavailable
 from core.language import Language
 from core.messages import Platform
+
+if TYPE_CHECKING:  # the SDK takes a second
+    from adapters.telegram.receive import ChannelState
 
 log = structlog.get_logger()
 
@@ -172,7 +175,7 @@ class _Process:
             )
         if self._telegram is not None:
             state = self._telegram.receiver.state
-            parts["telegram"] = PartReport(state="ok" if state.up else "down", detail=state.detail)
+            parts["telegram"] = _of_channel(self._telegram.receiver.state)
         return parts
 
     async def _database(self) -> PartReport:
@@ -203,6 +206,12 @@ class _Process:
             },
             uptime_seconds=round(time.monotonic() - self._began, 3),
         )
+
+
+def _of_channel(state: ChannelState) -> PartReport:
+    if not state.up:
+        return PartReport(state="down", detail=state.detail)
+    return PartReport(state="ok" if state.detail == "ok" else "degraded", detail=state.detail)
 
 
 def access_page(access: Access) -> Callable[[web.Request], Awaitable[object]]:

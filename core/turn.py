@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -68,6 +68,11 @@ class Draft:
     outcome: str
     done: Done | None = None
     """A command's answer: segments instead of the text, and what is to be changed."""
+
+    @property
+    def written(self) -> bool:
+        """Whether what was said and the answer go into the history."""
+        return self.done is None or self.done.written
 
     @property
     def defer(self) -> bool:
@@ -159,6 +164,8 @@ async def _obey(
         may_manage=may_manage,
     )
     done = await run_command(asked)
+    if asked.command.message_id is not None:  # a button says nothing, and changes what is there already
+        done = replace(done, written=False)
     text = "\n\n".join(segment.text for segment in done.segments if segment.text) if done.written else ""
     return Draft(new_id(), text, Source.COMMAND, None, "command", done)
 

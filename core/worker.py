@@ -441,6 +441,7 @@ class Worker:
             channel is None
             or not channel.previews
             or claimed.kind is not ConversationKind.PRIVATE
+            or not claimed.pending  # a late answer comes when it is whole, and perhaps without a sound
             or self._style(claimed) is not ReplyStyle.WHOLE
             or messages[-1].message.command is not None
         ):
@@ -510,7 +511,7 @@ class Worker:
             usage=draft.usage,
             finished_at=now,
             effect=draft.done.effect if draft.done else None,
-            written=draft.done is None or draft.done.written,
+            written=draft.written,
         )
         await self._store.write(lambda tx: tx.turns.commit(result))
         watchers.finish(Outcome(draft.turn_id, claimed.id, reply, draft.defer))
@@ -557,7 +558,7 @@ def _cannot_wait(claimed: ClaimedConversation, news: Sequence[Pending]) -> bool:
 
 def _history_of(messages: Sequence[Pending], draft: Draft) -> tuple[ChatMessage, ...]:
     """What the messages leave in the history; a command's only if it is to be written down."""
-    if draft.done is not None and not draft.done.written:
+    if not draft.written:
         return ()
     source = Source.COMMAND if draft.done is not None else Source.PERSON
     return tuple(

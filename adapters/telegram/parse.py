@@ -5,6 +5,7 @@ Parsing asks nobody and never fails: what cannot be read, and what is nobody's w
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +43,7 @@ ALLOWED_UPDATES = ["message", "edited_message", "callback_query", "message_react
 """Telegram sends only these kinds (Bot API, getUpdates and setWebhook)."""
 UNREADABLE = "unreadable"
 NAME_CHARACTERS = 40
+_KIND = re.compile(r"[a-z_]{1,40}")
 _THERE = (ChatMemberStatus.MEMBER, ChatMemberStatus.ADMINISTRATOR, ChatMemberStatus.OWNER)
 
 
@@ -70,13 +72,13 @@ class Me:
 def parse(update: dict[str, Any], me: Me) -> Parsed | str:
     """What an update is to core, or a fixed word for why it is nothing."""
     try:
-        return _of(Update.de_json(update), me)
+        return _of(Update.de_json(update), me) or _unknown(update)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
         # Nothing of it may be shown, and no other update may wait behind it.
         return UNREADABLE
 
 
-def _of(update: Update, me: Me) -> Parsed | str:
+def _of(update: Update, me: Me) -> Parsed | str | None:
     event_id = f"{me.id}:{update.update_id}"
     if update.message is not None:
         return _of_message(update.message, event_id, me)
@@ -89,7 +91,13 @@ def _of(update: Update, me: Me) -> Parsed | str:
         return _of_reaction(update.message_reaction)
     if update.my_chat_member is not None:
         return _of_membership(update.my_chat_member, event_id)
-    return "other_update"
+    return None
+
+
+def _unknown(update: dict[str, Any]) -> str:
+    """The kind of an update that we do nothing with, by Telegram's own name for it."""
+    kind = next((name for name in update if name != "update_id"), "")
+    return f"update_{kind}" if _KIND.fullmatch(kind) else UNREADABLE
 
 
 def _of_message(message: Message, event_id: str, me: Me) -> Parsed | str:

@@ -11,6 +11,7 @@ import hmac
 import json
 import logging
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,7 @@ LONGEST_WAIT_SECONDS = 30.0
 WRONG_TOKEN_WAIT_SECONDS = 300.0
 CHECK_WEBHOOK_SECONDS = 300.0
 ANSWERS_AT_ONCE = 256
+CONFLICT_TOLD_SECONDS = 120.0
 GET_UPDATES = "get_Updates"
 """Sent as getUpdates. The library warns of each name that its Bot has a method for."""
 STARTING, OK = "starting", "ok"
@@ -71,6 +73,7 @@ class TelegramReceiver:
         self._not_yours = not_yours
         self._me: Me | None = None
         self._answers: set[asyncio.Task[None]] = set()
+        self._conflict_at = -CONFLICT_TOLD_SECONDS
         self._unknown: set[str] = set()
         self.state = ChannelState(up=False, detail=STARTING)
 
@@ -249,8 +252,15 @@ class TelegramReceiver:
         return None
 
     def _note(self, detail: str) -> None:
-        """Keep the state, with one line in the log for each change."""
-        state = ChannelState(up=detail == OK, detail=detail)
+        """Keep the state, with one line in the log for each change.
+
+        Two pollers come up in turns: of that the state tells for a while after each time.
+        """
+        now = time.monotonic()
+        if detail == CONFLICT:
+            self._conflict_at = now
+        in_turns = detail == OK and now - self._conflict_at < CONFLICT_TOLD_SECONDS
+        state = ChannelState(up=detail == OK, detail=CONFLICT if in_turns else detail)
         if state != self.state:
             self.state = state
             if state.up:

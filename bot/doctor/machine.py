@@ -181,6 +181,11 @@ async def config_file(around: Surroundings) -> Finding:
 # --- port -------------------------------------------------------------------------------------
 
 
+SAME_BOT_TWICE = (
+    "同一个机器人还在别处运行，停掉一个 · the same bot runs somewhere else as well: stop one of them"
+)
+
+
 async def port(around: Surroundings) -> Finding:
     """Bound for a moment as the program would bind it, without listening."""
     host, number = around.settings.host, around.settings.port
@@ -211,8 +216,11 @@ async def _taken(where: str, host: str, number: int) -> Finding:
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError):
         advice = "停下那个程序，或换 PORT · stop that program or set another PORT"
         return Finding("port", State.FAIL, f"{where} 被别的程序占用 · taken by another program", advice)
-    unwell = ", ".join(sorted(str(name) for name, part in parts.items() if part.get("state") != "ok"))
-    found = f"{where} 心语在运行 · XinYu is running: {status}{f' ({unwell})' if unwell else ''}"
+    unwell = {str(name): str(part.get("detail")) for name, part in parts.items() if part.get("state") != "ok"}
+    told = ", ".join(f"{name}: {detail}" for name, detail in sorted(unwell.items()))
+    found = f"{where} 心语在运行 · XinYu is running: {status}{f' ({told})' if told else ''}"
+    if unwell.get("telegram") == "another_poller_or_webhook":
+        return Finding("port", State.WARN, found, SAME_BOT_TWICE)
     if ready:
         return Finding("port", State.OK, found)
     return Finding("port", State.WARN, found, "看它的日志 · look into its log")

@@ -10,7 +10,8 @@ from core.messages import Button, Segment
 
 
 async def start(asked: Asked) -> Done:
-    return Done((Segment(asked.say("start.text"), buttons=_consent_buttons(asked)),))
+    known = asked.conversation.person.consented_at is not None
+    return Done((Segment(asked.say("start.text"), buttons=() if known else _consent_buttons(asked)),))
 
 
 def _consent_buttons(asked: Asked) -> tuple[tuple[Button, ...], ...]:

@@ -83,6 +83,44 @@ async def test_the_keys_used_least_recently_are_forgotten(
     assert await limiter.try_take("b", 0.001, 1) is None
 
 
+async def test_what_was_taken_before_a_restart_counts(limiter: RateLimiter) -> None:
+    for ago in (0.5, 0.25, 0.0):
+        await limiter.recall("k", 1.0, timedelta(seconds=ago))
+    refused = await limiter.try_take("k", rate=1.0, burst=3)
+    assert refused is not None
+    assert refused.total_seconds() == pytest.approx(0.5)
+    assert await limiter.try_take("other", rate=1.0, burst=1) is None
+
+
+async def test_what_was_taken_long_ago_is_refilled(limiter: RateLimiter) -> None:
+    for ago in (60.0, 59.0, 3.0):
+        await limiter.recall("k", 1.0, timedelta(seconds=ago))
+    assert [await limiter.try_take("k", 1.0, 3) for _ in range(3)] == [None, None, None]
+    assert await limiter.try_take("k", 1.0, 3) is not None
+
+
+@given(
+    gaps=st.lists(st.floats(0, 3), min_size=1, max_size=30),
+    idle=st.floats(0, 5),
+    rate=st.floats(0.1, 50),
+    burst=st.integers(1, 20),
+)
+async def test_a_restart_changes_nothing(gaps: list[float], idle: float, rate: float, burst: int) -> None:
+    """Told when its tokens were taken, a new limiter gives the next one at the same time as the old."""
+    hand = Hand()
+    before, taken = LocalRateLimiter(hand), []
+    for gap in gaps:
+        hand.seconds += gap
+        if await before.try_take("k", rate, burst) is None:
+            taken.append(hand.seconds)
+    hand.seconds += idle
+    after = LocalRateLimiter(hand)
+    for at in taken:
+        await after.recall("k", rate, timedelta(seconds=hand.seconds - at))
+    waits = [(await one.reserve("k", rate, burst)).total_seconds() for one in (before, after)]
+    assert waits[0] == pytest.approx(waits[1], abs=1e-3)
+
+
 @example(steps=[0.0], rate=1.25, burst=1)
 @given(
     steps=st.lists(st.floats(0, 5), min_size=1, max_size=60),

@@ -493,6 +493,26 @@ async def test_revisions(tmp_path: Path) -> None:
     assert "首次运行" in none.one("database")["found"]
 
 
+async def test_the_same_bot_running_twice_is_told(tmp_path: Path) -> None:
+    async with FakeModelServer() as model, FakeTelegramApi() as api:
+        settings = {**with_model(model), **with_telegram(api)}
+        one, other = Program(tmp_path / "one", settings), Program(tmp_path / "other", settings)
+        await one.start()
+        await other.start()
+        try:
+            await api.wait_until(lambda: api.conflicts >= 3)  # by now each waits before it comes again
+            beside = [
+                await doctor(program.folder, {**settings, "PORT": str(program.port)})
+                for program in (one, other)
+            ]
+        finally:
+            await one.stop()
+            await other.stop()
+    told = [found.one("port") for found in beside]
+    assert any("another_poller_or_webhook" in finding["found"] for finding in told), told
+    assert any("stop one of them" in finding.get("advice", "") for finding in told)
+
+
 async def test_a_database_of_an_older_program(tmp_path: Path) -> None:
     revisions = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
     if len(revisions) < 2:
