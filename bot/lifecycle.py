@@ -174,7 +174,6 @@ class _Process:
                 state="degraded" if resting else "ok", detail=",".join(states.values())
             )
         if self._telegram is not None:
-            state = self._telegram.receiver.state
             parts["telegram"] = _of_channel(self._telegram.receiver.state)
         return parts
 
