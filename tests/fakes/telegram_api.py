@@ -31,6 +31,7 @@ TOKEN = "123456789:AAFakeTokenForTestsOnly-0123456789abc"
 SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"
 UPDATES_LIMIT = 100
 LONGEST_POLL_SECONDS = 50
+UPLOAD_LIMIT = 50 * 1024 * 1024
 WEBHOOK_PORTS = (443, 80, 88, 8443)
 PATIENCE = 15.0
 
@@ -46,6 +47,7 @@ _PARAMETERS = {
     "getwebhookinfo": frozenset[str](),
     "answercallbackquery": frozenset(["callback_query_id", "text", "show_alert", "cache_time"]),
     "setmycommands": frozenset(["commands", "scope", "language_code"]),
+    "deletemycommands": frozenset(["scope", "language_code"]),
     "getmycommands": frozenset(["scope", "language_code"]),
     **PARAMETERS,
 }
@@ -58,6 +60,8 @@ class PressAnswer:
 
     text: str
     after: float
+    query_id: str = ""
+    alert: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ class FakeTelegramApi:
         return self._webhook.url if self._webhook else None
 
     async def start(self) -> FakeTelegramApi:
-        app = web.Application(client_max_size=4 * 1024 * 1024, middlewares=[self._network])
+        app = web.Application(client_max_size=UPLOAD_LIMIT, middlewares=[self._network])
         app.router.add_route("*", "/bot{token}/{method}", self._call)
         app.router.add_post("/control/say", self._control_say)
         app.router.add_get("/control/sent", self._control_sent)
@@ -188,9 +192,15 @@ class FakeTelegramApi:
         chat_id: int | None = None,
         thread_id: int | None = None,
         reply_to: int | None = None,
+        entities: list[dict[str, Any]] | None = None,
+        first_name: str | None = None,
     ) -> int:
-        """A person writes to the bot (in a group: beside others); the update's id."""
-        content: dict[str, Any] = {"text": text, **_marked(text)}
+        """A person writes to the bot (in a group: beside others); the update's id.
+
+        `entities`: the marks in the text, where they are other than the mentions and the command in it.
+        """
+        marks = _marked(text) if entities is None else {"entities": entities} if entities else {}
+        content: dict[str, Any] = {"text": text, **marks}
         return self.user_sends(
             user_id,
             content,
@@ -199,6 +209,7 @@ class FakeTelegramApi:
             chat_id=chat_id,
             thread_id=thread_id,
             reply_to=reply_to,
+            first_name=first_name,
         )
 
     def user_sends(
@@ -212,25 +223,24 @@ class FakeTelegramApi:
         chat_id: int | None = None,
         thread_id: int | None = None,
         reply_to: int | None = None,
+        first_name: str | None = None,
     ) -> int:
         """A message of any content (`{"sticker": …}`), or an update of another kind; the update's id."""
         chat = self._chat(user_id, chat_type, chat_id, forum=thread_id is not None)
         message: dict[str, Any] = {
             "message_id": self.chats.message_id(chat["id"]),
-            "from": _person(user_id, language_code),
+            "from": _person(user_id, language_code, first_name),
             "chat": chat,
             "date": int(time.time()),
+            **self.chats.place(chat, thread_id, reply_to),
             **content,
         }
         if thread_id is not None:
             self.chats.topics.add((chat["id"], thread_id))
-            message |= {"message_thread_id": thread_id, "is_topic_message": True}
-        if reply_to is not None:
-            message["reply_to_message"] = self.chats.messages[chat["id"], reply_to]
         if kind == "edited_message":
             message["edit_date"] = message["date"]
         self.chats.messages[chat["id"], message["message_id"]] = message
-        return self._hand_over(kind, message)
+        return self._hand_over(kind, message, unseen=chat["id"] in self.chats.left)
 
     def user_sends_album(self, user_id: int, contents: Sequence[dict[str, Any]], **more: Any) -> list[int]:
         """Several pictures (files) sent as one; their updates' ids."""
@@ -241,7 +251,9 @@ class FakeTelegramApi:
         """The person changes what they sent with that update."""
         (message,) = (value for name, value in self._updates[update_id].items() if name != "update_id")
         changed = {**message, "edit_date": int(time.time())}
-        changed["caption" if "caption" in message else "text"] = text
+        changed["text" if "text" in message else "caption"] = text
+        changed.pop("entities", None)
+        changed.pop("caption_entities", None)
         self.chats.messages[message["chat"]["id"], message["message_id"]] = changed
         return self._hand_over("edited_message", changed)
 
@@ -256,7 +268,7 @@ class FakeTelegramApi:
         query = {
             "id": query_id,
             "from": _person(user_id),
-            "message": self.chats.messages[sent.chat_id, sent.message_id],
+            "message": self.chats.shown(sent.chat_id, sent.message_id),
             "chat_instance": "1",
             "data": data,
         }
@@ -291,9 +303,11 @@ class FakeTelegramApi:
         if tell:
             self._membership(user_id, user_id, "kicked", "member")
 
-    def add_to_group(self, chat_id: int, user_id: int, chat_type: str = "supergroup") -> int:
+    def add_to_group(
+        self, chat_id: int, user_id: int, chat_type: str = "supergroup", *, is_forum: bool = False
+    ) -> int:
         """Somebody adds the bot to a group."""
-        self._chat(user_id, chat_type, chat_id)
+        self._chat(user_id, chat_type, chat_id, forum=is_forum)
         self.chats.left.discard(chat_id)
         return self._membership(chat_id, user_id, "left", "member")
 
@@ -302,7 +316,12 @@ class FakeTelegramApi:
         return self._membership(chat_id, user_id, "member", "kicked")
 
     def make_manager(self, chat_id: int, user_id: int) -> None:
+        """The person is the one who made the group."""
         self.chats.managers.add((chat_id, user_id))
+
+    def make_admin(self, chat_id: int, user_id: int) -> None:
+        """Somebody (the bot, by its own id) is given rights in the group."""
+        self.chats.admins.add((chat_id, user_id))
 
     def migrate(self, chat_id: int, new_chat_id: int, *, tell: bool = True) -> None:
         """A group becomes a supergroup; `tell`: with the service messages about it."""
@@ -351,17 +370,20 @@ class FakeTelegramApi:
         else:
             id_ = chat_id or -1_000_000_000_000 - user_id
             chat = {"id": id_, "type": chat_type, "title": "一群人"}
-        if forum:
+        if chat_type == "supergroup" and (forum or self.chats.known.get(chat["id"], {}).get("is_forum")):
             chat["is_forum"] = True
         self.chats.known[chat["id"]] = chat
         return chat
 
-    def _hand_over(self, kind: str, content: dict[str, Any], *, always: bool = False) -> int:
+    def _hand_over(
+        self, kind: str, content: dict[str, Any], *, always: bool = False, unseen: bool = False
+    ) -> int:
+        """`unseen`: it happens where the bot is not."""
         update_id = self._next_update_id
         self._next_update_id += 1
         update = {"update_id": update_id, kind: content}
         self._updates[update_id] = update
-        if kind in self._kinds or always:
+        if (kind in self._kinds and not unseen) or always:
             self._pending.append(update)
             self._bump()
         return update_id
@@ -499,7 +521,7 @@ class FakeTelegramApi:
                 return self._webhook_info()
             case "answercallbackquery":
                 return self._answer_press(given)
-            case "setmycommands" | "getmycommands":
+            case "setmycommands" | "getmycommands" | "deletemycommands":
                 return self._menu(method, given)
             case _:
                 return self.chats.call(method, given)
@@ -509,29 +531,28 @@ class FakeTelegramApi:
         return {"id": id_, "is_bot": True, "first_name": "心语", "username": "xinyu_fake_bot"}
 
     def _answer_press(self, given: dict[str, Any]) -> bool:
-        handed_over = self.presses.pop(wire.text(given, "callback_query_id") or "", None)
+        query_id, text = wire.text(given, "callback_query_id") or "", wire.text(given, "text") or ""
+        alert = wire.truth(given, "show_alert")
+        wire.whole(given, "cache_time", 0)
+        if len(text) > 200:
+            raise Refused(400, "Bad Request: MESSAGE_TOO_LONG")
+        handed_over = self.presses.pop(query_id, None)
         if handed_over is None:
             raise Refused(
                 400, "Bad Request: query is too old and response timeout expired or query ID is invalid"
             )
-        text = wire.text(given, "text") or ""
-        if len(text) > 200:
-            raise Refused(400, "Bad Request: MESSAGE_TOO_LONG")
-        self.press_answers.append(PressAnswer(text, time.monotonic() - handed_over))
+        self.press_answers.append(PressAnswer(text, time.monotonic() - handed_over, query_id, alert))
         return True
 
     def _menu(self, method: str, given: dict[str, Any]) -> Any:
-        scope = wire.decoded(given, "scope") or {"type": "default"}
-        place = (scope["type"], wire.text(given, "language_code") or "")
-        if method == "getmycommands":
-            return [{"command": name, "description": told} for name, told in self.commands.get(place, [])]
-        entries = wire.decoded(given, "commands")
-        for entry in entries:
-            if not re.fullmatch(r"[a-z0-9_]{1,32}", entry["command"]):
-                raise Refused(400, "Bad Request: BOT_COMMAND_INVALID")
-            if not 1 <= len(entry["description"]) <= 256:
-                raise Refused(400, "Bad Request: BOT_COMMAND_DESCRIPTION_INVALID")
-        self.commands[place] = [(entry["command"], entry["description"]) for entry in entries]
+        place = wire.scope(given)
+        match method:
+            case "getmycommands":
+                return [{"command": name, "description": told} for name, told in self.commands.get(place, [])]
+            case "deletemycommands":
+                self.commands.pop(place, None)
+            case _:
+                self.commands[place] = wire.commands(given)
         return True
 
     async def _get_updates(self, given: dict[str, Any]) -> list[dict[str, Any]]:
@@ -606,6 +627,8 @@ class FakeTelegramApi:
         if not 1 <= connections <= 100:
             raise Refused(400, "Bad Request: max_connections must be from 1 to 100")
         file = wire.upload(given, "certificate")
+        if file and b"-----BEGIN CERTIFICATE-----" not in file[1]:
+            raise Refused(400, "Bad Request: bad webhook: failed to set custom certificate file")
         self.certificate = file[1] if file else None
         self._end_poll("Conflict: terminated by setWebhook request")
         await self._end_webhook()
@@ -619,6 +642,7 @@ class FakeTelegramApi:
 
     async def _delete_webhook(self, given: dict[str, Any]) -> bool:
         await self._end_webhook()
+        self.certificate = None
         self._drop_if_asked(given)
         self._bump()
         return True
@@ -708,8 +732,10 @@ class FakeTelegramApi:
         return web.json_response([{"chat_id": m.chat_id, "text": m.text, "at": m.at} for m in self.sent])
 
 
-def _person(user_id: int, language_code: str | None = "zh-hans") -> dict[str, Any]:
-    person: dict[str, Any] = {"id": user_id, "is_bot": False, "first_name": f"人{user_id}"}
+def _person(
+    user_id: int, language_code: str | None = "zh-hans", first_name: str | None = None
+) -> dict[str, Any]:
+    person: dict[str, Any] = {"id": user_id, "is_bot": False, "first_name": first_name or f"人{user_id}"}
     return person if language_code is None else {**person, "language_code": language_code}
 
 
