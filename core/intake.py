@@ -72,7 +72,7 @@ class Intake:
 
     async def _edit(self, event: Edited, now: datetime) -> None:
         known = await self._store.write(lambda tx: tx.inbox.edit(event, now))
-        if known is None:  # what was nothing to us may be now: a mention was added
+        if known is None:  # a mention was added, say
             await self.accept(event.message)
         elif not known.duplicate:
             await self._wakeups.wake(known.conversation_id)

@@ -232,7 +232,8 @@ class InboxRows(Protocol):
     def edit(self, event: Edited, now: datetime) -> Accepted | None:
         """Replace a message that waits for its answer, or note in the history that an answered one was changed.
 
-        None if nothing of it is known. Accepted is where there may be something to do.
+        None if it is to be accepted as a new message: nothing of it is known, or it says now that its writer is in
+        danger. Accepted is where there may be something to do.
         """
         ...
 

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 FIRST_AFTER_SECONDS = 0.6
 """An answer that is whole sooner needs no preview."""
 EVERY_SECONDS = 1.0
-SHOW_SECONDS = 8.0
+SHOW_SECONDS = 4.0
 """How long one update may take."""
 
 

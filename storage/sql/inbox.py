@@ -117,6 +117,8 @@ class SqlInbox:
         if row.state == InboxState.PENDING:
             self._replace(row, message)
             return Accepted(row.id, row.conversation_id, duplicate=False)
+        if assess(message.text) is Risk.HIGH and assess(before) is not Risk.HIGH:
+            return None  # no note will do: it is answered, as something new
         if row.state == InboxState.DEFERRED:  # its real answer is still to come
             self._rewrite(row, in_words(message))
             return accepted

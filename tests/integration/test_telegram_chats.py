@@ -87,6 +87,27 @@ async def test_an_edit_that_says_the_same_is_nothing(world: World) -> None:
 
 
 @one_loop
+async def test_danger_that_is_edited_into_an_answered_message_is_answered(world: World) -> None:
+    person = new_person()
+    update = world.api.user_says(person, "今天还行")
+    await world.api.wait_for_sent(1, chat_id=person)
+    edit = world.api.user_edits(update, "我想自杀")
+    assert "12356" in (await world.api.wait_for_sent(2, chat_id=person))[-1].text
+    world.api.hand_over_again(edit)
+    await all_taken(world)
+    world.api.user_says(person, "在")
+    await world.api.wait_for_sent(3, chat_id=person)
+    assert len(world.api.sent_to(person)) == 3, "once"
+
+
+@one_loop
+async def test_danger_in_an_albums_caption_waits_for_no_album(world: World) -> None:
+    person = new_person()
+    world.api.user_sends_album(person, [PHOTO, {**PHOTO, "caption": "我不想活了"}])
+    await world.api.wait_until(lambda: "12356" in "".join(world.api.sent_to(person)))
+
+
+@one_loop
 async def test_an_album_is_one_message(world: World) -> None:
     person = new_person()
     before = len(world.model.requests)
