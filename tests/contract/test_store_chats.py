@@ -132,6 +132,21 @@ async def test_an_answered_message_that_is_edited_is_noted_once(store: Store) ->
     assert await try_claim(store, accepted.conversation_id) is None
 
 
+@pytest.mark.parametrize("deferred", [False, True])
+async def test_danger_edited_into_what_was_answered_is_said_anew_and_once(
+    store: Store, deferred: bool
+) -> None:
+    accepted = await accept_one(store, "e1", "我很好", message_id="5")
+    await answer(store, accepted.conversation_id, defer=deferred)
+    danger = message("e2", DANGER, message_id="5")
+    assert await edit(store, danger) is None
+    (anew,) = await accept(store, danger)
+    assert await edit(store, danger) == replace(anew, duplicate=True)  # handed over again
+    await answer(store, accepted.conversation_id)
+    assert await edit(store, replace(danger, event_id="e3")) == replace(anew, duplicate=True)
+    assert await said_in(store) == ["我很好", "我在听。", DANGER, "我在听。"]
+
+
 async def test_nothing_is_known_of_an_edit_from_elsewhere(store: Store, database: Database) -> None:
     accepted = await accept_one(store, "e1", "我很好", message_id="5")
     before = rows_of(database)
@@ -574,6 +589,16 @@ async def test_who_writes_after_having_been_erased_is_a_stranger(store: Store, d
     assert (claimed.window, claimed.person) == ((), PersonSettings())
     record = await exported(store, stranger)
     assert (record.messages, record.feedback, record.usage) == ((), (), ())
+
+
+async def test_a_group_is_not_forgotten_with_its_only_speaker(store: Store, database: Database) -> None:
+    """How the bot behaves there is the others' as well."""
+    await a_life(store, database)
+    group = await answered_with(store, "quiet group", "m3", sender_id=ANN, kind=GROUP)
+    chosen = ConversationSettings(answers=GroupAnswers.OFF)
+    await store.write(lambda tx: tx.conversations.update_settings(group.conversation_id, chosen))
+    await erase(store, database)
+    assert await accept(store, message("e9", sender_id="bob", chat_id="quiet group", kind=GROUP)) == []
 
 
 async def test_a_turn_under_way_elsewhere_writes_nothing_of_an_erased_person(
