@@ -87,11 +87,12 @@ async def composed(
     channels: Mapping[Platform, Channel],
     sweeps: bool = True,
     only: Platform | None = None,
+    alone: bool = True,
 ) -> AsyncIterator[Companion]:
     """The companion, its leases taken over from dead processes; nothing runs yet.
 
     `sweeps`: look for work that nobody woke us for. `only`: answer on that platform alone, and take no part in
-    the wake-ups of other processes, who wait for what is woken here.
+    the wake-ups of other processes, who wait for what is woken here. `alone`: no other process stores messages.
     """
     async with AsyncExitStack() as stack:
         _make_data_folder(settings)
@@ -123,6 +124,7 @@ async def composed(
             owner=presence.owner,
             burst=BurstRule(settings.burst_quiet_seconds, settings.burst_max_seconds),
             turns_at_once=settings.max_turns,
+            look_seconds=None if alone else 1.0,
             sweeps=sweeps,
             platforms=() if only is None else (only,),
         )

@@ -54,8 +54,15 @@ async def run(settings: Settings, roles: frozenset[str], ready: Callable[[str], 
         loop.add_signal_handler(number, stopping.set)
     telegram = await asyncio.to_thread(telegram_parts, settings)
     channels = {Platform.TELEGRAM: telegram.channel} if telegram else {}
-    async with composed(settings, channels=channels, sweeps="work" in roles) as companion:
+    async with composed(
+        settings, channels=channels, sweeps="work" in roles, alone=_alone(settings, roles)
+    ) as companion:
         await _Process(settings, roles, companion, telegram).run(stopping, ready)
+
+
+def _alone(settings: Settings, roles: frozenset[str]) -> bool:
+    """Whether this process does everything: on a database file, and no other process is woken or wakes."""
+    return roles == ROLES and settings.redis_url is None and settings.store_url.startswith("sqlite")
 
 
 class _Process:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 
 from core.ports import Pending
-from core.safety.rules import Risk, assess
+from core.safety.rules import Risk, risk_of
 from core.settings import ConversationSettings
 
 BUNDLE_QUIET_SECONDS = 0.8
@@ -36,24 +36,35 @@ class BurstRule:
 def next_turn(pending: Sequence[Pending]) -> tuple[Pending, ...]:
     """The messages that are answered together: one that stands alone, or all up to the next such.
 
-    Where one of them says that its writer is in danger, all of them: nobody waits for an answer before that one.
+    Where one of them says that its writer is in danger, all of that person's: they wait for nobody's answer.
     """
-    if any(map(_dangerous, pending)):
-        return tuple(waiting for waiting in pending if waiting.message.command is None or _dangerous(waiting))
+    in_danger = {waiting.message.sender_id for waiting in pending if _dangerous(waiting)}
+    if in_danger:
+        return tuple(
+            waiting
+            for waiting in pending
+            if waiting.message.sender_id in in_danger
+            and (waiting.message.command is None or _dangerous(waiting))
+        )
     if pending and pending[0].message.alone:
         return (pending[0],)
-    return tuple(takewhile(lambda waiting: not waiting.message.alone, pending))
+    return tuple(takewhile(lambda waiting: _goes_with(pending[0], waiting), pending))
+
+
+def _goes_with(first: Pending, other: Pending) -> bool:
+    """In a group each person is answered by themselves: whose words a reply answers, theirs it is."""
+    return not other.message.alone and other.message.sender_id == first.message.sender_id
 
 
 def joins(messages: Sequence[Pending], pending: Sequence[Pending], news: Sequence[Pending]) -> bool:
     """Whether what came since would be part of the turn of `messages`, which were taken from `pending`."""
     if len(messages) < len(pending) or messages[0].message.alone:
         return False
-    return not news[0].message.alone
+    return _goes_with(messages[0], news[0])
 
 
 def _dangerous(waiting: Pending) -> bool:
-    return assess(waiting.message.text) is Risk.HIGH
+    return risk_of(waiting.message) is Risk.HIGH
 
 
 def begin_at(messages: Sequence[Pending], rule: BurstRule) -> datetime:

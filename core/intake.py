@@ -14,7 +14,7 @@ from core.errors import IdempotencyConflict, StoreUnavailable
 from core.feedback import verdict_on
 from core.messages import Edited, IncomingMessage, Moved, PlatformEvent, ReachChanged, Reacted
 from core.ports import Accepted, Clock, Measures, Store, Wakeups
-from core.wording import in_words
+from core.wording import kept_in_words
 
 BATCH_LIMIT = 64
 WAITING_LIMIT = 10_000
@@ -59,7 +59,8 @@ class Intake:
                 await self._edit(event, now)
             case Reacted():
                 verdict = verdict_on(event.emojis)
-                if await self._store.write(lambda tx: tx.feedback.react(event, verdict, now)):
+                kept = await self._store.write(lambda tx: tx.feedback.react(event, verdict, now))
+                if kept and event.emojis:
                     self._measures.feedback_given(verdict)
             case ReachChanged(platform, chat_id, reachable):
                 await self._store.write(
@@ -113,5 +114,5 @@ class Intake:
 
     async def _check_same(self, message: IncomingMessage, accepted: Accepted) -> None:
         said = await self._store.read(lambda tx: tx.inbox.text_of(accepted.inbox_id))
-        if said is not None and said != in_words(message):
+        if said is not None and said != kept_in_words(message):
             raise IdempotencyConflict

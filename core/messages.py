@@ -169,6 +169,8 @@ class Source(StrEnum):
     """The offline listener: shown to the person, never put into a prompt."""
     PROTOCOL = "protocol"
     """The safety protocol's words to a person in danger."""
+    EDIT = "edit"
+    """That a person changed what they had said, after it was answered."""
     COMMAND = "command"
     """A command, or the answer to one: never put into a prompt."""
 
@@ -250,6 +252,8 @@ class Segment:
     """The platform's id of the message that this visibly answers."""
     silent: bool = False
     """It arrives without a sound."""
+    urgent: bool = False
+    """It overtakes whatever else is on its way to the chat."""
     pause_seconds: float = 0.0
     """How long after the segment before it goes out."""
 

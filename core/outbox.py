@@ -144,6 +144,14 @@ class Outbox:
                 return False
         return True
 
+    async def hold(
+        self, platform: Platform, chat_id: str, kind: ConversationKind, refused: DeliveryFailed
+    ) -> None:
+        """Send nothing into a chat, its topics included, for as long as the platform asks."""
+        if refused.retry_after is not None:
+            key, pace = self._paces(platform, chat_id, kind)[0]
+            await self._limiter.hold(key, pace.per_second, pace.at_once, refused.retry_after)
+
     async def run(self) -> None:
         """Keep the leases of what is being delivered and find what is due, until cancelled."""
         await self._go_on_at_pace()
@@ -221,6 +229,9 @@ class Outbox:
                             break  # who was held up (a stopped process, a sleeping laptop) may have lost the lease
                         if not await self._deliver(delivery):
                             return
+                        if self._at_work[conversation_id]:
+                            self._at_work[conversation_id] = False
+                            break  # something came that may be more urgent than the rest
         except StoreUnavailable as error:
             log.warning("delivery_not_stored", conversation_id=conversation_id, reason=str(error))
         except Exception:  # the task's top: a row that does not open, say. It must not spin.
@@ -253,6 +264,7 @@ class Outbox:
             await self._go_along(delivery, error.new_chat_id)
             return False
         except DeliveryFailed as error:
+            await self.hold(delivery.platform, delivery.chat_id, delivery.kind, error)
             return await self._failed(delivery, error)
         except TimeoutError:
             return await self._failed(delivery, DeliveryFailed("timeout"))

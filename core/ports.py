@@ -221,6 +221,10 @@ class InboxRows(Protocol):
         """Messages of a conversation that wait for a turn, in order."""
         ...
 
+    def waiting_of(self, user_id: int) -> tuple[Pending, ...]:
+        """All that a person said and that waits for its turn, wherever."""
+        ...
+
     def news(self, conversation_id: int, after: int) -> tuple[Pending, ...]:
         """Waiting messages that came after that one, and those that were changed while they waited."""
         ...
@@ -419,10 +423,11 @@ class PeopleRows(Protocol):
         """All that is kept of a person."""
         ...
 
-    def erase(self, user_id: int, erase_at: datetime, here: int) -> None:
+    def erase(self, by: Pending, erase_at: datetime, here: int) -> None:
         """Destroy everything of a person but what this transaction writes for them after it, in conversation `here`.
 
-        Their accounts are strangers' from now on. What is left (a farewell on its way) goes with `erase_left`.
+        `by`: the message that asks for it. What they wrote after it is a stranger's, as their account is. What
+        is left (a farewell on its way) goes with `erase_left`.
         """
         ...
 
@@ -442,7 +447,10 @@ class PersonRecord:
     accounts: tuple[dict[str, str], ...]
     settings: PersonSettings
     since: datetime
+    chats: tuple[dict[str, object], ...]
+    """Their private chats with what is set there."""
     messages: tuple[dict[str, str], ...]
+    """What they said, and what was said to them; not what still waits."""
     feedback: tuple[dict[str, str], ...]
     usage: tuple[dict[str, str | int], ...]
 
@@ -513,6 +521,10 @@ class RateLimiter(Protocol):
 
     async def try_take(self, key: str, rate: float, burst: int) -> timedelta | None:
         """Take one token if there is one now (None), else how long until there is."""
+        ...
+
+    async def hold(self, key: str, rate: float, burst: int, wait: timedelta) -> None:
+        """No token of `key` before so long from now."""
         ...
 
     async def recall(self, key: str, rate: float, ago: timedelta) -> None:

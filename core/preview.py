@@ -32,12 +32,14 @@ class Preview:
         chat_id: str,
         may_send: Callable[[], Awaitable[bool]],
         remember: Callable[[str], Awaitable[None]],
+        refused: Callable[[DeliveryFailed], Awaitable[None]],
         message_id: str | None,
     ) -> None:
         self._sender = sender
         self._chat_id = chat_id
         self._may_send = may_send
         self._remember = remember
+        self._refused = refused
         self.message_id = message_id
         """The message in the chat that the answer is to replace, if there is one."""
         self.shown = False
@@ -64,7 +66,9 @@ class Preview:
             ended.set()
             await asyncio.wait({showing}, timeout=SHOW_SECONDS)
             showing.cancel()
-            await asyncio.gather(showing, return_exceptions=True)
+            (trouble,) = await asyncio.gather(showing, return_exceptions=True)
+            if isinstance(trouble, Exception):  # the answer goes out all the same
+                log.error("preview_broke", exc_info=trouble)
 
     async def _show_until(self, ended: asyncio.Event) -> None:
         seen, wait = "", FIRST_AFTER_SECONDS
@@ -87,6 +91,8 @@ class Preview:
                     self._chat_id, self._preview_id, text, self.message_id
                 )
         except (DeliveryFailed, RecipientGone, ChatGoesOn, TimeoutError) as error:
+            if isinstance(error, DeliveryFailed):
+                await self._refused(error)
             self._broken = True  # the answer itself will find out what is wrong
             log.info("preview_ended", reason=str(error) or "timeout")
             return

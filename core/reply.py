@@ -21,6 +21,7 @@ class Manner:
 
     style: ReplyStyle
     silent: bool = False
+    urgent: bool = False
     feedback: bool = False
     """Whether it asks how it was."""
     replaces: str | None = None
@@ -40,7 +41,7 @@ def spoken(channel: Channel, text: str, manner: Manner) -> tuple[Segment, ...]:
         segments[-1] = replace(segments[-1], buttons=FEEDBACK)
     if manner.replaces is not None and segments:
         segments[0] = replace(segments[0], replaces=manner.replaces)
-    return tuple(replace(segment, silent=manner.silent) for segment in segments)
+    return tuple(replace(segment, silent=manner.silent, urgent=manner.urgent) for segment in segments)
 
 
 def addressed(

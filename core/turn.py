@@ -21,7 +21,7 @@ from core.phrases import ListenerMood, Phrases
 from core.ports import ClaimedConversation, Clock, Measures, Model, Pending, Store
 from core.prompt import build_prompt
 from core.safety.protocol import Protocols
-from core.safety.rules import Risk, assess
+from core.safety.rules import Risk, assess, risk_of
 
 log = structlog.get_logger()
 
@@ -99,7 +99,7 @@ def prepare(parts: TurnParts, conversation: ClaimedConversation, messages: Seque
     language = conversation.person.language or language_of("" if last.command else said, last.language)
     return Prepared(
         language=language,
-        risk=assess(said),
+        risk=_risk(said, messages),
         last=messages[-1],
         prompt=build_prompt(
             parts.persona,
@@ -113,6 +113,12 @@ def prepare(parts: TurnParts, conversation: ClaimedConversation, messages: Seque
             budget_tokens=parts.window_tokens,
         ),
     )
+
+
+def _risk(said: str, messages: Sequence[Pending]) -> Risk:
+    """Of what was said as a whole: a statement may be typed in pieces."""
+    alone = any(risk_of(pending.message) is Risk.HIGH for pending in messages)
+    return Risk.HIGH if alone else assess(said)
 
 
 async def answer(
@@ -157,7 +163,7 @@ async def _obey(
         conversation=conversation,
         by=by,
         language=prepared.language,
-        phrases=parts.phrases[prepared.language],
+        every_phrases=parts.phrases,
         now=parts.clock.now(),
         default_zone=parts.default_zone,
         store=parts.store,

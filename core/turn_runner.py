@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from core.burst import BUNDLE_MAX_SECONDS, BurstRule, begin_at, joins, next_turn
+from core.errors import DeliveryFailed
 from core.ids import new_id
 from core.live import LiveReplies, LiveReply
 from core.messages import ChatMessage, ConversationKind, Role, Segment, Source
@@ -22,7 +23,7 @@ from core.outbox import Outbox
 from core.ports import ClaimedConversation, Clock, Outcome, Pending, Sender, Store, TurnResult
 from core.preview import Preview
 from core.reply import Manner, addressed, spoken
-from core.safety.rules import Risk, assess
+from core.safety.rules import Risk, risk_of
 from core.settings import ReplyStyle
 from core.turn import Audience, Draft, MayManage, TurnParts, answer, prepare
 from core.typing_sign import TypingSign
@@ -35,7 +36,7 @@ RESTART_PACE_SECONDS = 1.0
 """How long a model may go on answering before the turn is begun again, for more to be in it; doubled each time, so
 that somebody who never stops typing gets an answer. What cannot wait does not."""
 BURST_PACE_SECONDS = 0.4
-"""The same while the burst is waited for: nobody was asked yet."""
+"""The same while the burst is waited for: nobody was asked yet. Well below the quiet that ends a burst."""
 RESTART_LIMIT = timedelta(seconds=60)
 """A turn whose first message is older is not begun again for new ones: somebody waits."""
 
@@ -103,8 +104,12 @@ class TurnRunner:
         parts: TurnParts,
         owner: str,
         burst: BurstRule,
+        look_seconds: float | None,
     ) -> None:
-        """`owner`: who holds the leases under which the turns run."""
+        """`owner`: who holds the leases under which the turns run.
+
+        `look_seconds`: how often to look for messages that another process may have stored and told somebody else of.
+        """
         self._store = store
         self._clock = clock
         self._live = live
@@ -112,6 +117,7 @@ class TurnRunner:
         self._parts = parts
         self._owner = owner
         self._burst = burst
+        self._look_seconds = look_seconds
 
     async def run(self, claimed: ClaimedConversation, bell: Bell) -> None:
         """One turn from claim to commit; begun again while more comes and nothing was shown."""
@@ -149,7 +155,9 @@ class TurnRunner:
         began, more = loop.time(), False
         try:
             while True:
-                await asyncio.wait((answering, bell.rang), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    (answering, bell.rang), timeout=self._look_seconds, return_when=asyncio.FIRST_COMPLETED
+                )
                 if answering.done():
                     if more:
                         bell.ring()
@@ -160,15 +168,18 @@ class TurnRunner:
                     continue
                 more = True
                 if self._begins_again(claimed, messages, news, watchers):
-                    pace = RESTART_PACE_SECONDS * 2**asked if watchers.begun else BURST_PACE_SECONDS
+                    pace = RESTART_PACE_SECONDS * 2**asked if watchers.begun else self._burst_pace(claimed)
                     settled = began + pace - loop.time()
-                    if settled <= 0 or _cannot_wait(claimed, news):
+                    if settled <= 0 or _in_danger(news):
                         return None
                     loop.call_later(settled, bell.ring)
         finally:
             answering.cancel()
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({answering})
+
+    def _burst_pace(self, claimed: ClaimedConversation) -> float:
+        return min(BURST_PACE_SECONDS, self._burst.of(claimed.settings).quiet_seconds / 3)
 
     async def _news(self, claimed: ClaimedConversation) -> tuple[Pending, ...]:
         """What came, or was changed, since the conversation was read."""
@@ -185,8 +196,10 @@ class TurnRunner:
         watchers: _Watchers,
     ) -> bool:
         """Whether what came meanwhile belongs to this turn, or may not wait for its end."""
-        if not claimed.pending or _cannot_wait(claimed, news):
-            return True  # a late answer: anything new goes first
+        known = {waiting.inbox_id for waiting in claimed.pending}
+        edited = any(waiting.inbox_id in known for waiting in news)
+        if not claimed.pending or edited or _in_danger(news):
+            return True  # to a late answer anything new goes first, and what was edited is not what they say
         if not joins(messages, claimed.pending, news):
             return False
         age = self._clock.now() - messages[0].received_at
@@ -241,7 +254,12 @@ class TurnRunner:
         async def may_send() -> bool:
             return await self._outbox.may_send(claimed.platform, claimed.chat_id, claimed.kind)
 
-        return Preview(channel.sender, claimed.chat_id, may_send, remember, claimed.preview_message_id)
+        async def refused(error: DeliveryFailed) -> None:
+            await self._outbox.hold(claimed.platform, claimed.chat_id, claimed.kind, error)
+
+        return Preview(
+            channel.sender, claimed.chat_id, may_send, remember, refused, claimed.preview_message_id
+        )
 
     def _style(self, claimed: ClaimedConversation) -> ReplyStyle:
         return claimed.settings.style or self._parts.persona.style
@@ -261,13 +279,14 @@ class TurnRunner:
         if channel is None:
             return ()
         if draft.done is not None:
-            return addressed(draft.done.segments, claimed, messages)
+            return addressed(_in_place_of(claimed.preview_message_id, draft.done.segments), claimed, messages)
         of_model = draft.source is Source.MODEL
         preview = watchers.preview
         manner = Manner(
             style=self._style(claimed) if of_model else ReplyStyle.WHOLE,
             silent=not claimed.pending
             and claimed.person.is_quiet(self._clock.now(), self._parts.default_zone),
+            urgent=draft.source is Source.PROTOCOL,
             feedback=of_model and bool(claimed.settings.feedback),
             replaces=preview.message_id if preview else claimed.preview_message_id,
         )
@@ -319,10 +338,15 @@ class TurnRunner:
         )
 
 
-def _cannot_wait(claimed: ClaimedConversation, news: Sequence[Pending]) -> bool:
-    """What is being answered is not what they say any more, or somebody is in danger."""
-    known = {waiting.inbox_id for waiting in claimed.pending}
-    return any(waiting.inbox_id in known or assess(waiting.message.text) is Risk.HIGH for waiting in news)
+def _in_danger(news: Sequence[Pending]) -> bool:
+    return any(risk_of(waiting.message) is Risk.HIGH for waiting in news)
+
+
+def _in_place_of(message_id: str | None, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """The segments, the first of them where half an answer was left standing."""
+    if message_id is None or not segments or segments[0].replaces is not None:
+        return segments
+    return (replace(segments[0], replaces=message_id), *segments[1:])
 
 
 def _history_of(messages: Sequence[Pending], draft: Draft) -> tuple[ChatMessage, ...]:
@@ -332,7 +356,7 @@ def _history_of(messages: Sequence[Pending], draft: Draft) -> tuple[ChatMessage,
     source = Source.COMMAND if draft.done is not None else Source.PERSON
     return tuple(
         ChatMessage(
-            saying.first.inbox_id, draft.turn_id, Role.USER, saying.text, source, saying.first.received_at
+            saying.first.inbox_id, draft.turn_id, Role.USER, saying.kept, source, saying.first.received_at
         )
         for saying in sayings(messages)
     )

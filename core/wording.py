@@ -23,17 +23,19 @@ class Saying:
 
     first: Pending
     text: str
+    kept: str
+    """What of it stays in the history."""
 
 
 def sayings(messages: Sequence[Pending]) -> list[Saying]:
     """What was said, in order: messages of one bundle are one saying."""
+    bundles: dict[str, list[Pending]] = {}
+    for pending in messages:
+        bundles.setdefault(pending.message.bundle or str(pending.inbox_id), []).append(pending)
     said = []
-    for bundle, grouped in groupby(messages, key=lambda pending: pending.message.bundle):
-        together = list(grouped)
-        if bundle is None:
-            said += [Saying(pending, in_words(pending.message)) for pending in together]
-        else:
-            said.append(Saying(together[0], in_words(_joined([pending.message for pending in together]))))
+    for together in bundles.values():
+        message = _joined([pending.message for pending in together])
+        said.append(Saying(together[0], in_words(message), kept_in_words(message)))
     return said
 
 
@@ -48,20 +50,28 @@ def in_words(message: IncomingMessage) -> str:
     )
     text = "\n".join(part for part in parts if part)
     if message.kind is ConversationKind.GROUP and message.speaker:
-        return words["speaker"].format(name=message.speaker, text=text)
+        # Nobody is to look like another by writing a line that begins with a name.
+        return words["speaker"].format(name=message.speaker, text=text.replace("\n", "\n  "))
     return text
+
+
+def kept_in_words(message: IncomingMessage) -> str:
+    """The message as it stays in the history: what others said is theirs, to keep or to have erased."""
+    if message.quote is not None and message.quote.speaker:
+        message = replace(message, quote=None)
+    return in_words(message)
 
 
 def edited_in_words(before: str, message: IncomingMessage) -> str:
     """That somebody changed what they had said, `before`, after it was answered."""
     words = _words(language_of(message.text, message.language))
-    return words["edited"].format(before=_shortened(before), text=in_words(message))
+    shown = " ".join(_shortened(before).split())  # on one line: what follows the first is what they say now
+    return words["edited"].format(before=shown, text=kept_in_words(message))
 
 
-def says_the_same(known: str, message: IncomingMessage) -> bool:
-    """Whether a known text, be it an earlier `edited_in_words`, ends in what the message says."""
-    text = in_words(message)
-    return known == text or known.endswith(f"\n{text}")
+def said_at_last(edited: str) -> str:
+    """The words that an `edited_in_words` ends in."""
+    return edited.partition("\n")[2]
 
 
 def _joined(messages: Sequence[IncomingMessage]) -> IncomingMessage:

@@ -47,6 +47,8 @@ class WorkerOptions:
     window_messages: int = 40
     platforms: tuple[Platform, ...] = ()
     """Answer only there; empty: wherever an answer can reach its person."""
+    look_seconds: float | None = None
+    """How often a running turn looks for what other processes stored for it; None: there are none."""
     sweeps: bool = True
     """Off in the terminal's own process, which answers only what was said there."""
 
@@ -66,7 +68,9 @@ class Worker:
         self._wakeups = wakeups
         self._clock = clock
         self._parts = parts
-        self._runner = TurnRunner(store, clock, live, outbox, parts, options.owner, options.burst)
+        self._runner = TurnRunner(
+            store, clock, live, outbox, parts, options.owner, options.burst, options.look_seconds
+        )
         self._options = options
         self._ready: dict[int, None] = {}
         """Conversations to look at, first come first served: a busy one queues behind the others after each turn."""

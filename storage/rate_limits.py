@@ -34,6 +34,10 @@ class LocalRateLimiter:
         self._keep(key, full_at)
         return None
 
+    async def hold(self, key: str, rate: float, burst: int, wait: timedelta) -> None:
+        empty_until = self._clock() + wait.total_seconds() + (burst - 1) / rate
+        self._keep(key, max(self._full_at.get(key, empty_until), empty_until))
+
     async def recall(self, key: str, rate: float, ago: timedelta) -> None:
         then = self._clock() - ago.total_seconds()
         self._keep(key, max(self._full_at.get(key, then), then) + 1 / rate)

@@ -142,7 +142,7 @@ def turn_of(claimed: ClaimedConversation, said: str = "我在听。", **changes:
                 saying.first.inbox_id,
                 turn_id,
                 Role.USER,
-                saying.text,
+                saying.kept,
                 Source.PERSON,
                 saying.first.received_at,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,12 @@ from telegram import (
 )
 from telegram.error import TelegramError
 
-from adapters.telegram.errors import word_for
+from adapters.telegram.errors import asked_to_wait, word_for
 from core.messages import ConversationKind
 
 log = structlog.get_logger()
+
+AGAIN_SECONDS, LONGEST_WAIT_SECONDS = 5.0, 600.0
 
 _SCOPES: dict[ConversationKind, BotCommandScope] = {
     ConversationKind.PRIVATE: BotCommandScopeAllPrivateChats(),
@@ -36,11 +39,20 @@ class Menu:
 
 
 async def show_menus(bot: Bot, menus: Sequence[Menu]) -> None:
-    """Set what Telegram has otherwise. Without the menus everything works as well: trouble is logged, not raised."""
-    try:
-        for menu in menus:
-            scope, wanted = _SCOPES[menu.kind], tuple(BotCommand(*entry) for entry in menu.entries)
-            if await bot.get_my_commands(scope, menu.language or None) != wanted:
-                await bot.set_my_commands(wanted, scope, menu.language or None)
-    except TelegramError as error:
-        log.warning("telegram_menus_not_set", reason=word_for(error))
+    """Set what Telegram has otherwise, and try again until that is done. Without the menus everything else works."""
+    wait = AGAIN_SECONDS
+    while True:
+        try:
+            for menu in menus:
+                await _show(bot, menu)
+            return
+        except TelegramError as error:
+            log.warning("telegram_menus_not_set", reason=word_for(error))
+            await asyncio.sleep(max(asked_to_wait(error), wait))
+            wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+
+
+async def _show(bot: Bot, menu: Menu) -> None:
+    scope, wanted = _SCOPES[menu.kind], tuple(BotCommand(*entry) for entry in menu.entries)
+    if await bot.get_my_commands(scope, menu.language or None) != wanted:
+        await bot.set_my_commands(wanted, scope, menu.language or None)

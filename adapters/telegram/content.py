@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from telegram import (
     Message,
+    MessageOrigin,
     MessageOriginChannel,
     MessageOriginChat,
     MessageOriginHiddenUser,
@@ -13,8 +14,11 @@ from telegram import (
 )
 
 from core.messages import Attachment, AttachmentKind, Quote
+from core.text import NotText, clean
 
 NAME_CHARACTERS = 80
+SOMEBODY = "?"
+"""Whose name is not told."""
 
 
 def attachments_of(message: Message) -> tuple[Attachment, ...]:
@@ -36,45 +40,47 @@ def _seen_or_heard(message: Message) -> Attachment | None:
     if message.audio:
         audio = message.audio
         return Attachment(
-            AttachmentKind.AUDIO, name=_name(audio.title or audio.file_name), file_id=audio.file_id
+            AttachmentKind.AUDIO, name=name_of(audio.title or audio.file_name), file_id=audio.file_id
         )
     if message.video_note:
         note = message.video_note
         return Attachment(AttachmentKind.VIDEO_NOTE, seconds=_seconds(note.duration), file_id=note.file_id)
     if message.sticker:
         sticker = message.sticker
-        return Attachment(AttachmentKind.STICKER, emoji=sticker.emoji or "", file_id=sticker.file_id)
+        return Attachment(AttachmentKind.STICKER, emoji=name_of(sticker.emoji), file_id=sticker.file_id)
     return None
 
 
 def _other(message: Message) -> Attachment | None:
     if message.document:
         document = message.document
-        return Attachment(AttachmentKind.DOCUMENT, name=_name(document.file_name), file_id=document.file_id)
+        return Attachment(AttachmentKind.DOCUMENT, name=name_of(document.file_name), file_id=document.file_id)
     if message.venue:
-        return Attachment(AttachmentKind.VENUE, name=_name(message.venue.title))
+        return Attachment(AttachmentKind.VENUE, name=name_of(message.venue.title))
     if message.location:
         return Attachment(AttachmentKind.LOCATION)
     if message.contact:
-        return Attachment(AttachmentKind.CONTACT, name=_name(message.contact.first_name))
+        return Attachment(AttachmentKind.CONTACT, name=name_of(message.contact.first_name))
     if message.poll:
-        return Attachment(AttachmentKind.POLL, name=_name(message.poll.question))
+        return Attachment(AttachmentKind.POLL, name=name_of(message.poll.question))
     if message.dice:
-        return Attachment(AttachmentKind.DICE, emoji=message.dice.emoji, value=message.dice.value)
+        return Attachment(AttachmentKind.DICE, emoji=name_of(message.dice.emoji), value=message.dice.value)
     return None
 
 
 def forwarded_from(message: Message) -> str | None:
     """Whose words it forwards; empty where that is not told, None if it forwards nothing."""
-    match message.forward_origin:
-        case None:
-            return None
+    return None if message.forward_origin is None else _name_of_origin(message.forward_origin)
+
+
+def _name_of_origin(origin: MessageOrigin | None) -> str:
+    match origin:
         case MessageOriginUser(sender_user=user):
-            return _name(user.first_name)
+            return name_of(user.first_name)
         case MessageOriginHiddenUser(sender_user_name=name):
-            return _name(name)
+            return name_of(name)
         case MessageOriginChat(sender_chat=chat) | MessageOriginChannel(chat=chat):
-            return _name(chat.title)
+            return name_of(chat.title)
     return ""
 
 
@@ -88,15 +94,27 @@ def quote_of(message: Message, bot_id: int) -> Quote | None:
         text = earlier.text or earlier.caption
     if not text:
         return None
-    writer = earlier.from_user if earlier is not None else None
-    if writer is None:
-        return Quote(text, of_bot=False)
-    of_self = message.from_user is not None and writer.id == message.from_user.id
-    return Quote(text, of_bot=writer.id == bot_id, speaker="" if of_self else _name(writer.first_name))
+    if earlier is None:  # of another chat
+        return Quote(text, of_bot=False, speaker=_origin_name(message))
+    writer = earlier.from_user
+    of_bot = writer is not None and writer.id == bot_id
+    if earlier.sender_chat is not None:
+        return Quote(text, of_bot=False, speaker=name_of(earlier.sender_chat.title))
+    of_self = writer is not None and message.from_user is not None and writer.id == message.from_user.id
+    return Quote(text, of_bot, speaker="" if of_self or writer is None else name_of(writer.first_name))
 
 
-def _name(name: str | None) -> str:
-    return (name or "")[:NAME_CHARACTERS]
+def _origin_name(message: Message) -> str:
+    origin = message.external_reply.origin if message.external_reply else None
+    return _name_of_origin(origin) or SOMEBODY
+
+
+def name_of(name: str | None) -> str:
+    """A name on one line, not too long and nothing but text: it stands in the middle of sentences."""
+    try:
+        return " ".join(clean(name or "").split())[:NAME_CHARACTERS]
+    except NotText:
+        return ""
 
 
 def _seconds(duration: int | timedelta) -> int:

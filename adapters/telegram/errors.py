@@ -27,6 +27,8 @@ _GONE = (
 )
 UNAUTHORIZED_WAIT = timedelta(minutes=5)
 CONFLICT = "another_poller_or_webhook"
+REFUSED = "refused"
+WRONG_TOKEN_WAIT_SECONDS = 300.0
 
 
 def translate(error: TelegramError) -> DeliveryFailed | RecipientGone | ChatGoesOn:
@@ -59,7 +61,7 @@ def word_for(error: TelegramError) -> str:
         case TimedOut():
             return "timeout"
         case BadRequest():
-            return "refused"
+            return REFUSED
         case NetworkError():
             return "unreachable"
     return "telegram_error"
@@ -80,3 +82,13 @@ def retry_after(error: RetryAfter) -> timedelta:
     """How long Telegram asked us to wait. The library gives seconds or a timedelta, by its configuration."""
     wait = error.retry_after
     return wait if isinstance(wait, timedelta) else timedelta(seconds=wait)
+
+
+def asked_to_wait(error: TelegramError) -> float:
+    """How long to leave Telegram alone after this, in seconds."""
+    match error:
+        case InvalidToken():
+            return WRONG_TOKEN_WAIT_SECONDS
+        case RetryAfter():
+            return retry_after(error).total_seconds()
+    return 0.0

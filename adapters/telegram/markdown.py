@@ -20,6 +20,8 @@ _PARSER = MarkdownIt("commonmark", {"html": False, "maxNesting": 50}).enable("st
 _PARSER.disable(["code", "lheading"])
 _TOO_DEEP = re.compile(r"^(?:[ \t]*(?:>|[-+*]|\d{1,9}[.)])){20}", re.MULTILINE)
 """The parser leaves out what is nested deeper than it goes: such a text is sent as it is."""
+_HOST = re.compile(r"(?:[\w-]{1,63}\.)+[\w-]{2,63}")
+"""What Telegram takes for a web address; it refuses a whole message for another."""
 _INLINE = {"strong": MarkKind.BOLD, "em": MarkKind.ITALIC, "s": MarkKind.STRIKETHROUGH}
 _NEWLINES = frozenset({"softbreak", "hardbreak"})
 
@@ -128,6 +130,7 @@ class _Writer:
 def _is_web_address(address: str) -> bool:
     try:
         parts = urlsplit(address)
-        return parts.scheme in ("http", "https") and "." in (parts.hostname or "")
+        host = parts.hostname or ""
+        return parts.scheme in ("http", "https") and parts.port != 0 and bool(_HOST.fullmatch(host))
     except ValueError:
         return False

@@ -20,10 +20,10 @@ from telegram import (
     Update,
     User,
 )
-from telegram.constants import ChatMemberStatus, ChatType
+from telegram.constants import ChatID, ChatMemberStatus, ChatType
 
 from adapters.telegram.buttons import ButtonSeal
-from adapters.telegram.content import attachments_of, forwarded_from, quote_of
+from adapters.telegram.content import attachments_of, forwarded_from, name_of, quote_of
 from adapters.telegram.places import place_of
 from core.commands.asked import JOINED, command_of, pressed
 from core.messages import (
@@ -42,7 +42,16 @@ from core.text import NotText, clean
 ALLOWED_UPDATES = ["message", "edited_message", "callback_query", "message_reaction", "my_chat_member"]
 """Telegram sends only these kinds (Bot API, getUpdates and setWebhook)."""
 UNREADABLE = "unreadable"
-NAME_CHARACTERS = 40
+ANONYMOUS = str(int(ChatID.ANONYMOUS_ADMIN))
+_COMMAND_TO = re.compile(r"(/[A-Za-z0-9_]{1,32})@([A-Za-z0-9_]{4,32})(?![A-Za-z0-9_])")
+_BARE = frozenset(
+    [
+        *("message_id", "message_thread_id", "is_topic_message", "media_group_id", "date", "edit_date"),
+        *("from", "sender_chat", "chat", "text", "caption"),
+    ]
+)
+"""The parts of a message without which it is none."""
+_LANGUAGE = re.compile(r"[A-Za-z0-9-]{2,35}")
 _KIND = re.compile(r"[a-z_]{1,40}")
 _THERE = (ChatMemberStatus.MEMBER, ChatMemberStatus.ADMINISTRATOR, ChatMemberStatus.OWNER)
 
@@ -71,11 +80,20 @@ class Me:
 
 def parse(update: dict[str, Any], me: Me) -> Parsed | str:
     """What an update is to core, or a fixed word for why it is nothing."""
-    try:
-        return _of(Update.de_json(update), me) or _unknown(update)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
-        # Nothing of it may be shown, and no other update may wait behind it.
-        return UNREADABLE
+    for readable in (update, _without_details(update)):
+        try:
+            return _of(Update.de_json(readable), me) or _unknown(update)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
+            continue  # nothing of it may be shown, and no other update may wait behind it
+    return UNREADABLE
+
+
+def _without_details(update: dict[str, Any]) -> dict[str, Any]:
+    """The words alone: a detail of a shape that nobody knows must not cost somebody their message."""
+    return {
+        name: {key: part for key, part in value.items() if key in _BARE} if isinstance(value, dict) else value
+        for name, value in update.items()
+    }
 
 
 def _of(update: Update, me: Me) -> Parsed | str | None:
@@ -84,7 +102,9 @@ def _of(update: Update, me: Me) -> Parsed | str | None:
         return _of_message(update.message, event_id, me)
     if update.edited_message is not None:
         edited = _said(update.edited_message, event_id, me)
-        return Edited(edited) if isinstance(edited, IncomingMessage) else edited
+        if isinstance(edited, str):
+            return edited
+        return Edited(replace(edited, sent_at=update.edited_message.edit_date or edited.sent_at))
     if update.callback_query is not None:
         return _of_press(update.callback_query, event_id, me)
     if update.message_reaction is not None:
@@ -98,6 +118,12 @@ def _unknown(update: dict[str, Any]) -> str:
     """The kind of an update that we do nothing with, by Telegram's own name for it."""
     kind = next((name for name in update if name != "update_id"), "")
     return f"update_{kind}" if _KIND.fullmatch(kind) else UNREADABLE
+
+
+def _what(message: Message) -> str:
+    """The name of what a message holds that we have no words for, such as `_story`."""
+    names = (name for name in message.to_dict() if name not in _BARE)
+    return next((f"_{name}" for name in sorted(names) if _KIND.fullmatch(name)), "")
 
 
 def _of_message(message: Message, event_id: str, me: Me) -> Parsed | str:
@@ -121,9 +147,10 @@ def _said(message: Message, event_id: str, me: Me) -> IncomingMessage | str:
         return "not_unicode"
     attachments = attachments_of(message)
     if not said and not attachments:
-        return "blank" if message.text or message.caption else "nothing_said"
+        return "blank" if message.text or message.caption else f"nothing_said{_what(message)}"
     kind = _kind(message.chat.type)
-    if (text := _for_us(said, me)) is None:
+    text = _for_us(said, me) if kind is ConversationKind.GROUP else _without_our_name(said, me)
+    if text is None:
         return "command_for_another_bot"
     command = command_of(text) if not attachments and message.forward_origin is None else None
     quote = quote_of(message, me.id)
@@ -136,11 +163,11 @@ def _said(message: Message, event_id: str, me: Me) -> IncomingMessage | str:
         sent_at=message.date,
         kind=kind,
         alone=command is not None,
-        language=message.from_user.language_code,
+        language=_language(message.from_user),
         message_id=str(message.message_id),
         attachments=attachments,
         quote=replace(quote, text=clean(quote.text)) if quote else None,
-        forwarded_from=_name(forwarded_from(message)),
+        forwarded_from=forwarded_from(message),
         speaker=_speaker(message) if kind is ConversationKind.GROUP else "",
         addressed=kind is ConversationKind.PRIVATE or command is not None or _addressed(message, me),
         bundle=f"{message.chat.id}:{message.media_group_id}" if message.media_group_id else None,
@@ -153,14 +180,19 @@ def _kind(chat_type: str) -> ConversationKind:
 
 
 def _for_us(said: str, me: Me) -> str | None:
-    """The text without the bot's name in a command (`/help@xinyu_bot`); None if it commands another bot."""
-    if not said.startswith("/"):
+    """What is said in a group, without the bot's name in a command; None if it commands another bot."""
+    found = _COMMAND_TO.match(said)
+    if found is not None and found[2].lower() != me.username.lower():
+        return None
+    return _without_our_name(said, me)
+
+
+def _without_our_name(said: str, me: Me) -> str:
+    """`/help` for `/help@xinyu_bot`."""
+    found = _COMMAND_TO.match(said)
+    if found is None or found[2].lower() != me.username.lower():
         return said
-    first, blank, rest = said.partition(" ")
-    command, at, name = first.partition("@")
-    if not at or "\n" in first:
-        return said
-    return f"{command}{blank}{rest}" if name.lower() == me.username.lower() else None
+    return said[: found.end(1)] + said[found.end() :]
 
 
 def _addressed(message: Message, me: Me) -> bool:
@@ -188,26 +220,17 @@ def _names(entity: MessageEntity, text: str, me: Me) -> bool:
 def _speaker(message: Message) -> str:
     """The name that the others see: also a group's or a channel's, for which an administrator may speak."""
     if message.sender_chat is not None:
-        return _name(message.sender_chat.title) or ""
-    return _name(message.from_user.full_name) or "" if message.from_user else ""
-
-
-def _name(name: str | None) -> str | None:
-    """A name on one line and not too long: it goes in front of what somebody says."""
-    if name is None:
-        return None
-    try:
-        return " ".join(clean(name).split())[:NAME_CHARACTERS]
-    except NotText:
-        return ""
+        return name_of(message.sender_chat.title)
+    return name_of(message.from_user.full_name if message.from_user else None)
 
 
 def _of_press(query: CallbackQuery, event_id: str, me: Me) -> Pressed:
     message = query.message
-    if not isinstance(message, Message) or query.data is None:  # too old for Telegram to tell what it was
+    if not isinstance(message, Message) or query.data is None:  # of a game, or below an inline message
         return Pressed(query.id, None, query.from_user.language_code)
     place, presser = place_of(message), str(query.from_user.id)
-    command = me.seal.open(query.data, presser, place)
+    # Who commands as an anonymous administrator presses as themselves: whether they may is asked when it is done.
+    command = me.seal.open(query.data, presser, place) or me.seal.open(query.data, ANONYMOUS, place)
     asked = pressed(command, str(message.message_id)) if command is not None else None
     if asked is None:
         return Pressed(query.id, None, query.from_user.language_code)
@@ -235,9 +258,14 @@ def _asking(
         sent_at=at,
         kind=kind,
         alone=True,
-        language=user.language_code,
+        language=_language(user),
         command=command,
     )
+
+
+def _language(user: User) -> str | None:
+    code = user.language_code
+    return code if code is not None and _LANGUAGE.fullmatch(code) else None
 
 
 def _of_reaction(reaction: MessageReactionUpdated) -> Reacted | str:

@@ -14,16 +14,17 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 from aiohttp import web
-from telegram import Bot
-from telegram.error import InvalidToken, RetryAfter, TelegramError
+from telegram import Bot, WebhookInfo
+from telegram.error import TelegramError
 
 from adapters.telegram.buttons import ButtonSeal
 from adapters.telegram.commands import Menu, show_menus
-from adapters.telegram.errors import CONFLICT, retry_after, word_for
+from adapters.telegram.errors import CONFLICT, REFUSED, asked_to_wait, word_for
 from adapters.telegram.parse import ALLOWED_UPDATES, UNREADABLE, Me, Parsed, Pressed, parse
 from adapters.telegram.settings import TelegramSettings
 from core.errors import IdempotencyConflict, StoreUnavailable
@@ -39,13 +40,14 @@ SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - a header's nam
 MAX_CONNECTIONS = 40
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
-WRONG_TOKEN_WAIT_SECONDS = 300.0
-CHECK_WEBHOOK_SECONDS = 300.0
+CHECK_WEBHOOK_SECONDS = 30.0
+"""A webhook that somebody took away is noticed within a minute."""
 ANSWERS_AT_ONCE = 256
+LATELY = timedelta(minutes=2)
 CONFLICT_TOLD_SECONDS = 120.0
 GET_UPDATES = "get_Updates"
 """Sent as getUpdates. The library warns of each name that its Bot has a method for."""
-STARTING, OK = "starting", "ok"
+STARTING, OK, NOT_DELIVERED = "starting", "ok", "not_delivered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,11 @@ class TelegramReceiver:
 
     async def run(self, inbox: Inbox) -> None:
         """Receive until cancelled. Telegram's troubles are waited out, never raised."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._receive_for_ever(inbox), name="telegram-receiving")
+            group.create_task(show_menus(self._bot, self._menus), name="telegram-menus")
+
+    async def _receive_for_ever(self, inbox: Inbox) -> None:
         wait = FIRST_WAIT_SECONDS
         while True:
             at_least = 0.0
@@ -94,7 +101,11 @@ class TelegramReceiver:
                 trouble = "store_unavailable"
             except TelegramError as error:
                 trouble = word_for(error)
-                at_least = _asked_to_wait(error)
+                if (
+                    trouble == REFUSED
+                ):  # what it does not like is the operator's to know: nothing of a person is in it
+                    log.warning("telegram_refused", description=error.message[:200])
+                at_least = asked_to_wait(error)
             except Exception:  # the task's top: the web page must not go down with this channel
                 log.exception("telegram_receiver_broke")
                 trouble = "internal_error"
@@ -118,7 +129,6 @@ class TelegramReceiver:
         """Learn the bot's own name, by which groups call it, and show its menus."""
         me = await self._bot.get_me()
         self._me = Me(me.id, me.username or "", self._seal)
-        await show_menus(self._bot, self._menus)
 
     # --- polling ----------------------------------------------------------------------------
 
@@ -176,7 +186,7 @@ class TelegramReceiver:
                     drop_pending_updates=False,
                 )
                 first = False
-            self._note(OK)
+            self._note(NOT_DELIVERED if _is_not_delivered(info) else OK)
             await asyncio.sleep(CHECK_WEBHOOK_SECONDS)
 
     async def _receive(self, request: web.Request, inbox: Inbox) -> web.StreamResponse:
@@ -221,6 +231,8 @@ class TelegramReceiver:
             IdempotencyConflict
         ):  # handing it over again would change nothing, and hold up everybody behind it
             log.warning("update_known_with_another_text")
+        except ValueError:  # nor would it change that it cannot be written down
+            log.exception("update_cannot_be_stored")
 
     async def _answer_press(self, press: Pressed) -> None:
         """Let go of the button, beside everything else: the answer to it is on its way."""
@@ -279,14 +291,11 @@ def _chat_id(parsed: Parsed) -> str:
     return parsed.chat_id
 
 
-def _asked_to_wait(error: TelegramError) -> float:
-    """How long to leave Telegram alone after this, in seconds."""
-    match error:
-        case InvalidToken():
-            return WRONG_TOKEN_WAIT_SECONDS
-        case RetryAfter():
-            return retry_after(error).total_seconds()
-    return 0.0
+def _is_not_delivered(info: WebhookInfo) -> bool:
+    """Whether Telegram has something for the webhook and lately could not bring it."""
+    if not info.pending_update_count or info.last_error_date is None:
+        return False
+    return datetime.now(UTC) - info.last_error_date < LATELY
 
 
 async def _read(request: web.Request) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import structlog
@@ -13,6 +14,7 @@ from adapters.telegram.buttons import ButtonSeal, keyboard
 from adapters.telegram.errors import is_not_modified, is_nothing_to_edit, translate, word_for
 from adapters.telegram.places import chat_of, topic_of
 from adapters.telegram.render import render
+from core.errors import DeliveryFailed
 from core.messages import Delivery, MarkKind, Media, MediaKind, Segment
 
 log = structlog.get_logger()
@@ -39,9 +41,12 @@ class TelegramSender:
             return await self._send_text(delivery.chat_id, segment)
         except TelegramError as error:
             raise translate(error) from error
+        except ValueError as error:  # a button that says more than one can hold: it never will
+            log.exception("segment_does_not_fit", delivery_id=delivery.id)
+            raise DeliveryFailed("refused", permanent=True) from error
 
     async def _send_text(self, place: str, segment: Segment) -> str | None:
-        if not segment.text.strip():
+        if is_blank(segment.text):
             return None  # a piece of a text with thousands of blanks: Telegram refuses it, nobody misses it
         sent = await self._bot.send_message(
             chat_id=chat_of(place),
@@ -77,7 +82,7 @@ class TelegramSender:
         """Change a message of ours; one that is no more is sent anew."""
         markup = keyboard(segment, self._seal, place)
         try:
-            if not segment.text.strip():
+            if is_blank(segment.text):
                 await self._bot.edit_message_reply_markup(
                     chat_of(place), int(message_id), reply_markup=markup
                 )
@@ -91,7 +96,7 @@ class TelegramSender:
             )
         except BadRequest as error:
             if is_not_modified(error):
-                return message_id if segment.text.strip() else None
+                return message_id if not is_blank(segment.text) else None
             if is_nothing_to_edit(error):
                 return await self._send_text(place, segment)
             raise
@@ -143,6 +148,17 @@ class TelegramSender:
         except TelegramError as error:
             raise translate(error) from error
         return member.status in _MANAGERS
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing is to be seen of it: Telegram calls that empty."""
+    return all(
+        character.isspace() or character in _INVISIBLE or unicodedata.category(character) == "Cf"
+        for character in text
+    )
+
+
+_INVISIBLE = frozenset("\u2800\u3164\u115f\u1160\uffa0")
 
 
 def _answering(segment: Segment) -> ReplyParameters | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 
 from core.commands.asked import Asked, Done
-from core.messages import Button, Media, MediaKind, Segment
-from core.ports import PersonRecord
+from core.messages import Button, Media, MediaKind, Role, Segment, Source
+from core.ports import Pending, PersonRecord
+from core.wording import in_words
 
 FAREWELL_WITHIN = timedelta(minutes=15)
 """How long the last words may be on their way before they, too, are destroyed."""
@@ -19,9 +21,12 @@ FILE_BYTES = 4 * 1024 * 1024
 
 async def export(asked: Asked) -> Done:
     user_id = asked.by.user_id
-    record = await asked.store.read(lambda tx: tx.people.export(user_id))
+    record, waiting = await asked.store.read(
+        lambda tx: (tx.people.export(user_id), tx.inbox.waiting_of(user_id))
+    )
+    record = replace(record, messages=(*record.messages, *map(_as_record, waiting)))
     day = asked.now.date().isoformat()
-    files = export_files(record, f"xinyu-{day}")
+    files = await asyncio.to_thread(export_files, record, f"xinyu-{day}")
     media = [Segment("", media=Media(MediaKind.DOCUMENT, name, data)) for name, data in files]
     return Done((Segment(asked.say("export.text", count=len(record.messages))), *media))
 
@@ -31,6 +36,7 @@ def export_files(record: PersonRecord, name: str) -> list[tuple[str, bytes]]:
     head = {
         "accounts": record.accounts,
         "settings": asdict(record.settings),
+        "chats": record.chats,
         "since": record.since.isoformat(),
         "feedback": record.feedback,
         "usage": record.usage,
@@ -43,6 +49,15 @@ def export_files(record: PersonRecord, name: str) -> list[tuple[str, bytes]]:
         text = json.dumps(content, ensure_ascii=False, indent=1, default=str)
         files.append((f"{name}.json" if count == 1 else f"{name}-{number}.json", text.encode()))
     return files
+
+
+def _as_record(waiting: Pending) -> dict[str, str]:
+    return {
+        "at": waiting.received_at.isoformat(),
+        "who": Role.USER.value,
+        "source": Source.PERSON.value,
+        "text": in_words(waiting.message),
+    }
 
 
 def _parts(messages: Sequence[dict[str, str]]) -> list[list[dict[str, str]]]:
@@ -62,15 +77,20 @@ async def delete_me(asked: Asked) -> Done:
     """Asks first; what the person then presses says `yes` or `no`."""
     pressed_on = asked.command.message_id
     if pressed_on is None:
-        yes = Button(asked.say("delete_me.yes"), "delete_me yes")
-        no = Button(asked.say("delete_me.no"), "delete_me no")
-        return Done((Segment(asked.say("delete_me.ask"), buttons=((yes,), (no,))),))
+        return ask_first(asked)
     if asked.command.argument != "yes":
         return Done((Segment(asked.say("delete_me.kept"), replaces=pressed_on),))
     return erasing(asked, (Segment(asked.say("delete_me.gone"), replaces=pressed_on),))
 
 
+def ask_first(asked: Asked) -> Done:
+    """Nothing is erased by one press."""
+    yes = Button(asked.say("delete_me.yes"), "delete_me yes")
+    no = Button(asked.say("delete_me.no"), "delete_me no")
+    return Done((Segment(asked.say("delete_me.ask"), buttons=((yes,), (no,))),))
+
+
 def erasing(asked: Asked, farewell: tuple[Segment, ...]) -> Done:
     """Destroy everything of the person in the turn's own commit; only the farewell is left, until it is out."""
-    user_id, here, erase_at = asked.by.user_id, asked.conversation.id, asked.now + FAREWELL_WITHIN
-    return Done(farewell, lambda tx: tx.people.erase(user_id, erase_at, here), written=False)
+    by, here, erase_at = asked.by, asked.conversation.id, asked.now + FAREWELL_WITHIN
+    return Done(farewell, lambda tx: tx.people.erase(by, erase_at, here), written=False)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core.language import Language
@@ -41,12 +41,20 @@ class Asked:
     conversation: ClaimedConversation
     by: Pending
     language: Language
-    phrases: Phrases
+    every_phrases: Mapping[Language, Phrases]
     now: datetime
     default_zone: str
     store: Store
     may_manage: Callable[[str, str], Awaitable[bool]]
     """Whether somebody (a platform user id) is an administrator of a chat."""
+
+    @property
+    def phrases(self) -> Phrases:
+        return self.every_phrases[self.language]
+
+    def speaking(self, language: Language) -> Asked:
+        """The same in another language."""
+        return replace(self, language=language)
 
     @property
     def in_group(self) -> bool:

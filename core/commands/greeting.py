@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.commands.account import erasing
+from core.commands.account import ask_first, erasing
 from core.commands.asked import COMMANDS, Asked, Done
 from core.messages import Button, Segment
+from core.ports import Transaction
+from core.settings import ConversationSettings
 
 
 async def start(asked: Asked) -> Done:
@@ -23,6 +25,8 @@ def _consent_buttons(asked: Asked) -> tuple[tuple[Button, ...], ...]:
 async def consent(asked: Asked) -> Done:
     """The answer to `start`'s question. A no leaves nothing of them behind."""
     start_stays = Segment("", replaces=asked.command.message_id)
+    if asked.command.argument != "yes" and asked.conversation.person.consented_at is not None:
+        return ask_first(asked)  # an old button: they have been talking since
     if asked.command.argument != "yes":
         return erasing(asked, (start_stays, Segment(asked.say("start.declined"))))
     user_id = asked.by.user_id
@@ -45,4 +49,11 @@ async def help_(asked: Asked) -> Done:
 
 
 async def joined(asked: Asked) -> Done:
-    return Done((Segment(asked.say("joined.text")),))
+    """Whatever was set before it left: what it says of itself now has to be true."""
+    conversation_id = asked.conversation.id
+
+    def begin(tx: Transaction) -> None:
+        tx.conversations.pause(conversation_id, None)
+        tx.conversations.update_settings(conversation_id, ConversationSettings())
+
+    return Done((Segment(asked.say("joined.text")),), begin)

@@ -25,6 +25,8 @@ _DOING: dict[str, Callable[[Asked], Awaitable[Done]]] = {
 
 async def run_command(asked: Asked) -> Done:
     """What is said in answer, and what is changed when that is committed. Raises StoreUnavailable."""
+    if asked.in_group and asked.command.name == "start":  # what "add to group" links send by themselves
+        return await greeting.help_(asked)
     if asked.conversation.kind not in COMMANDS.get(asked.command.name, EVERYWHERE):
         return Done((Segment(asked.say("group.private_only")),))
     return await _DOING[asked.command.name](asked)

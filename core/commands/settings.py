@@ -67,16 +67,18 @@ async def settings(asked: Asked) -> Done:
         chosen = _with(now, name, value)
     except _NoSuchValue:
         return Done((Segment(asked.say(f"no_such_value.{name}")),))
+    if chosen.person.language is not None:
+        asked = asked.speaking(chosen.person.language)
     user_id, conversation_id = asked.by.user_id, asked.conversation.id
     if chosen.person != now.person:
         return Done(
             (_menu(asked, chosen, offered),),
             lambda tx: tx.people.update_settings(user_id, chosen.person),
         )
-    return Done(
-        (_menu(asked, chosen, offered),),
-        lambda tx: tx.conversations.update_settings(conversation_id, chosen.place),
-    )
+    segments = [_menu(asked, chosen, offered)]
+    if chosen.place.answers is GroupAnswers.ALWAYS and now.place.answers is not GroupAnswers.ALWAYS:
+        segments.append(Segment(asked.say("settings.always")))  # everybody there has to know
+    return Done(tuple(segments), lambda tx: tx.conversations.update_settings(conversation_id, chosen.place))
 
 
 async def refused_in_group(asked: Asked) -> Done | None:
@@ -110,7 +112,10 @@ def _options(asked: Asked, chosen: _Chosen, name: str) -> Segment:
     current = _value(chosen, name, asked.default_zone)
     values = OPTIONS[name] if current in OPTIONS[name] else (*OPTIONS[name], current)
     buttons = [
-        Button(("✓ " if value == current else "") + _label(asked, name, value), f"settings {name}={value}")
+        # The chosen one says nothing new, and may be longer than a button can hold.
+        Button(f"✓ {_label(asked, name, value)}", f"settings {name}")
+        if value == current
+        else Button(_label(asked, name, value), f"settings {name}={value}")
         for value in values
     ]
     rows = [tuple(buttons[index : index + 2]) for index in range(0, len(buttons), 2)]

@@ -12,6 +12,8 @@ import re
 import unicodedata
 from enum import StrEnum
 
+from core.messages import IncomingMessage
+
 
 class Risk(StrEnum):
     NONE = "none"
@@ -58,6 +60,14 @@ def assess(text: str) -> Risk:
     """The risk that a message states in so many words."""
     plain = _fold(text)
     return Risk.HIGH if _states_danger(plain) or _states_danger(_joined(plain)) else Risk.NONE
+
+
+def risk_of(message: IncomingMessage) -> Risk:
+    """The risk that a message states: in its text, or in the name of what was sent with it.
+
+    Not in what it quotes: that was looked at when it was said, and who quotes it may be well again.
+    """
+    return assess("\n".join([message.text, *(attachment.name for attachment in message.attachments)]))
 
 
 def _states_danger(text: str) -> bool:

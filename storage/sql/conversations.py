@@ -20,7 +20,7 @@ from core.messages import (
 )
 from core.ports import ClaimedConversation, Pending
 from core.settings import ConversationSettings, GroupAnswers, ReplyStyle
-from core.wording import in_words
+from core.wording import kept_in_words
 from storage.keys import KeyRing
 from storage.sql.history import HISTORY, open_message
 from storage.sql.inbox import InboxState, SqlInbox
@@ -68,7 +68,7 @@ class SqlConversations:
         if not rows:
             self.release(conversation_id, owner)
             return None
-        place = rows[0]
+        place = next((row for row in rows if row.state == InboxState.PENDING), rows[0])
         return ClaimedConversation(
             id=conversation_id,
             platform=Platform(place.platform),
@@ -172,6 +172,13 @@ class SqlConversations:
         old, new = (self._id_of(event.platform, chat_id) for chat_id in (event.chat_id, event.new_chat_id))
         if old is None:
             return new
+        for table in (
+            InboxMessage,
+            DeliveryRow,
+        ):  # messages are counted anew there: old ids would name others
+            self._connection.execute(
+                update(table).where(table.conversation_id == old).values(platform_message_id=None)
+            )
         if new is None:
             self._connection.execute(
                 update(Conversation)
@@ -184,10 +191,13 @@ class SqlConversations:
 
     def _merge(self, old: int, new: int) -> None:
         """People wrote at the new place before we heard that it is the old one."""
-        settings = select(Conversation.settings).where(Conversation.id == old)
-        kept = self._connection.execute(settings).scalar_one()
+        kept = self._connection.execute(
+            select(Conversation.settings, Conversation.paused_at, Conversation.window_from).where(
+                Conversation.id == old
+            )
+        ).one()
         self._connection.execute(
-            update(Conversation).where(Conversation.id == new).values(settings=kept, gone_at=None)
+            update(Conversation).where(Conversation.id == new).values(**kept._mapping, gone_at=None)
         )
         for table in (InboxMessage, ChatMessageRow, DeliveryRow, FeedbackRow):
             self._connection.execute(
@@ -218,7 +228,7 @@ def _as_history(pending: Pending) -> ChatMessage:
         id=pending.inbox_id,
         turn_id=0,
         role=Role.USER,
-        text=in_words(pending.message),
+        text=kept_in_words(pending.message),
         source=Source.PERSON,
         created_at=pending.received_at,
     )

@@ -222,13 +222,14 @@ _UNSENT = (
     .join(Conversation, Conversation.id == DeliveryRow.conversation_id)
     .join(User, User.id == DeliveryRow.user_id)
     .where(_OF_CONVERSATION)
-    .order_by(DeliveryRow.id)
+    .order_by(DeliveryRow.urgent.desc(), DeliveryRow.id)
 )
 _MARK_SENT = (
     update(DeliveryRow)
     .where(DeliveryRow.id == bindparam("delivery"))
     .values(
         state=DeliveryState.SENT,
+        body=b"",  # the history has the words
         attempts=DeliveryRow.attempts + 1,
         platform_message_id=bindparam("message", type_=Exact()),
         sent_at=bindparam("now", type_=Utc()),

@@ -7,11 +7,11 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from core.ids import new_id
-from core.messages import Reacted
+from core.messages import Reacted, Role, Source
 from storage.keys import KeyRing
 from storage.sql import people
 from storage.sql.conversations import in_chat
-from storage.sql.models import Conversation, DeliveryRow, FeedbackRow, Identity
+from storage.sql.models import ChatMessageRow, Conversation, DeliveryRow, FeedbackRow, Identity
 from storage.sql.types import AnyRow
 
 REACTION, BUTTON = "reaction", "button"
@@ -87,9 +87,12 @@ class SqlFeedback:
 
 _ANSWER = (
     select(DeliveryRow.turn_id, DeliveryRow.conversation_id)
+    .join(ChatMessageRow, ChatMessageRow.turn_id == DeliveryRow.turn_id)  # a menu is no answer
     .where(
         DeliveryRow.conversation_id == bindparam("conversation"),
         DeliveryRow.platform_message_id == bindparam("message"),
+        ChatMessageRow.role == Role.ASSISTANT,
+        ChatMessageRow.source != Source.COMMAND,
     )
     .limit(1)
 )

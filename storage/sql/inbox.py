@@ -30,12 +30,12 @@ from core.messages import (
     Source,
 )
 from core.ports import Accepted, Outcome, Pending
-from core.safety.rules import Risk, assess
+from core.safety.rules import Risk, assess, risk_of
 from core.settings import GroupAnswers
-from core.wording import edited_in_words, in_words, says_the_same
+from core.wording import edited_in_words, kept_in_words, said_at_last
 from storage.keys import KeyRing
 from storage.sql import incoming, people
-from storage.sql.history import HISTORY_COLUMNS, open_message
+from storage.sql.history import HISTORY, HISTORY_COLUMNS, open_message
 from storage.sql.insert import insert_new
 from storage.sql.models import ChatMessageRow, Conversation, InboxMessage, User
 from storage.sql.types import AnyRow, by_platform
@@ -91,16 +91,31 @@ class SqlInbox:
             )
         }
 
+        bundles = {message.bundle for message in messages if message.addressed}
+
         def wanted(message: IncomingMessage) -> bool:
             place = (message.platform, message.chat_id)
             if place not in in_groups or message.command is not None:
                 return True
-            if message.addressed and assess(message.text) is Risk.HIGH:
+            if message.addressed and risk_of(message) is Risk.HIGH:
                 return True
             rule = answers.get(place, GroupAnswers.MENTION)
+            if rule is GroupAnswers.MENTION and message.bundle is not None and not message.addressed:
+                return message.bundle in bundles or self._has_begun(message)
             return rule is GroupAnswers.ALWAYS or (rule is GroupAnswers.MENTION and message.addressed)
 
         return [message for message in messages if wanted(message)]
+
+    def _has_begun(self, message: IncomingMessage) -> bool:
+        """Whether another part of an album waits: the one with the caption that calls the bot."""
+        rows = self._connection.execute(
+            _STORED.where(
+                Conversation.platform == message.platform,
+                Conversation.chat_id == message.chat_id,
+                InboxMessage.state == InboxState.PENDING,
+            )
+        )
+        return any(self.open(row).message.bundle == message.bundle for row in rows)
 
     def edit(self, event: Edited, now: datetime) -> Accepted | None:
         message = event.message
@@ -111,30 +126,54 @@ class SqlInbox:
         if row is None:
             return None
         accepted = Accepted(row.id, row.conversation_id, duplicate=True)
-        before = self._text_in(row)
-        if before is None or says_the_same(before, message):  # a link's preview came, a shared place moved on
-            return accepted
         if row.state == InboxState.PENDING:
-            self._replace(row, message)
-            return Accepted(row.id, row.conversation_id, duplicate=False)
-        if assess(message.text) is Risk.HIGH and assess(before) is not Risk.HIGH:
+            return self._replace(row, event, now) or accepted
+        if row.source == Source.COMMAND and message.command is None:
+            return None  # what was a command are words now
+        before = self._said_at_last(row, message)
+        if before == kept_in_words(message) or message.command is not None:
+            return accepted  # a link's preview came, a shared place moved on; and nobody commands by an edit
+        if risk_of(message) is Risk.HIGH and assess(before) is not Risk.HIGH:
             return None  # no note will do: it is answered, as something new
-        if row.state == InboxState.DEFERRED:  # its real answer is still to come
-            self._rewrite(row, in_words(message))
+        if not self._wanted([message]):
+            return accepted  # it is not meant for the bot any more
+        if row.state == InboxState.DEFERRED and message.bundle is None:  # its real answer is still to come
+            self._rewrite(row, kept_in_words(message))
             return accepted
         self._note_edit(row, before, message, now)
         return accepted
 
-    def _replace(self, row: AnyRow, message: IncomingMessage) -> None:
-        self._connection.execute(
-            _REPLACE, {"row": row.id, "text": self._keys.seal(row.data_key, incoming.packed(message), row.id)}
-        )
+    def _said_at_last(self, row: AnyRow, message: IncomingMessage) -> str:
+        """What a settled message says as it was last changed; of an album's part what it says itself, if that
+        stands in the history."""
+        if message.bundle is not None and row.source != Source.EDIT:
+            told = self._connection.execute(
+                HISTORY.where(ChatMessageRow.turn_id == row.turn_id, ChatMessageRow.role == Role.USER)
+            )
+            texts = [open_message(self._keys, one).text for one in told]
+            return kept_in_words(message) if any(message.text in text for text in texts) else "\n".join(texts)
+        text = self._history_text(row)
+        return said_at_last(text) if row.source == Source.EDIT else text
+
+    def _replace(self, row: AnyRow, event: Edited, now: datetime) -> Accepted | None:
+        """Put another message in the place of one that waits; None if it says nothing new, or is older."""
+        message = event.message
+        waiting = self.open(row).message
+        if kept_in_words(waiting) == kept_in_words(message) or message.sent_at < waiting.sent_at:
+            return None
+        text = self._keys.seal(row.data_key, incoming.packed(message), row.id)
+        if self._connection.execute(_REPLACE, {"row": row.id, "text": text}).rowcount == 0:
+            return self.edit(event, now)  # it was answered at this very moment
+        return Accepted(row.id, row.conversation_id, duplicate=False)
 
     def _rewrite(self, row: AnyRow, text: str) -> None:
         self._connection.execute(
             update(ChatMessageRow)
             .where(ChatMessageRow.id == row.id)
             .values(body=self._keys.seal(row.data_key, text, row.id))
+        )
+        self._connection.execute(
+            update(InboxMessage).where(InboxMessage.id == row.id).values(edits=InboxMessage.edits + 1)
         )
 
     def _note_edit(self, row: AnyRow, before: str, message: IncomingMessage, now: datetime) -> None:
@@ -163,7 +202,7 @@ class SqlInbox:
                 "user_id": row.user_id,
                 "turn_id": row.turn_id,
                 "role": Role.USER,
-                "source": Source.PERSON,
+                "source": Source.EDIT,
                 "body": self._keys.seal(row.data_key, text, note_id),
                 "created_at": now,
             },
@@ -171,6 +210,13 @@ class SqlInbox:
 
     def pending(self, conversation_id: int) -> tuple[Pending, ...]:
         rows = self._connection.execute(_PENDING, {"conversation": conversation_id})
+        return tuple(self.open(row) for row in rows)
+
+    def waiting_of(self, user_id: int) -> tuple[Pending, ...]:
+        """All that a person said and that waits for its turn, wherever."""
+        rows = self._connection.execute(
+            _STORED.where(InboxMessage.user_id == user_id, InboxMessage.state == InboxState.PENDING)
+        )
         return tuple(self.open(row) for row in rows)
 
     def news(self, conversation_id: int, after: int) -> tuple[Pending, ...]:
@@ -189,7 +235,7 @@ class SqlInbox:
         """A message in words: as it stands in the history, or as it will."""
         if row.body is None and row.said is None:
             return None
-        return in_words(self.open(row).message) if row.body is not None else self._history_text(row)
+        return kept_in_words(self.open(row).message) if row.body is not None else self._history_text(row)
 
     def outcome_of(self, inbox_id: int) -> Outcome | None:
         row = self._connection.execute(_OUTCOME, {"inbox": inbox_id}).one_or_none()
@@ -332,6 +378,7 @@ _STORED = (
         InboxMessage.body,
         InboxMessage.received_at,
         ChatMessageRow.body.label("said"),
+        ChatMessageRow.source,
         User.data_key,
         User.settings.label("person"),
         Conversation.platform,

@@ -157,6 +157,8 @@ class DeliveryRow(Table):
     turn_id: Mapped[int] = mapped_column(Id)
     body: Mapped[bytes] = mapped_column(Sealed)
     state: Mapped[str] = mapped_column(String(16))
+    urgent: Mapped[bool] = mapped_column(default=False, server_default="0")
+    """Goes before all others of its conversation."""
     attempts: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime] = mapped_column(Utc)
     lease_owner: Mapped[str | None] = mapped_column(String(128))

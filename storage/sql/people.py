@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, selec
 from core.ids import new_id
 from core.language import Language
 from core.messages import ConversationKind, DeliveryState, IncomingMessage, Platform
-from core.ports import PersonRecord
+from core.ports import Pending, PersonRecord
 from core.settings import PersonSettings, QuietHours
 from storage.keys import KeyRing
 from storage.sql.history import HISTORY, open_message
@@ -103,6 +103,8 @@ _USERS_OF = (
         Identity.platform == bindparam("platform"),
         Identity.platform_user_id.in_(bindparam("names", expanding=True)),
     )
+    # Who is being erased meanwhile (people.erase) waits until the message is stored. SQLite has one writer anyway.
+    .with_for_update(read=True, of=Identity)
 )
 
 
@@ -146,19 +148,54 @@ class SqlPeople:
             ),
             settings=person_settings(user.settings),
             since=user.created_at,
+            chats=self._chats(user_id),
             messages=self._messages(user_id),
             feedback=self._feedback(user_id, user.data_key),
             usage=self._usage(user_id),
         )
 
-    def erase(self, user_id: int, erase_at: datetime, here: int) -> None:
+    def erase(self, by: Pending, erase_at: datetime, here: int) -> None:
+        user_id = by.user_id
+        # The accounts first: who is just storing a message of theirs has them locked, and is waited for.
+        self._connection.execute(delete(Identity).where(Identity.user_id == user_id))
+        self._hand_over_newer(by, erase_at)
         places = self._places(InboxMessage, user_id) - {here}
-        for table in (InboxMessage, ChatMessageRow, DeliveryRow, FeedbackRow, ModelUsageRow, Identity):
+        for table in (InboxMessage, ChatMessageRow, DeliveryRow, FeedbackRow, ModelUsageRow):
             self._connection.execute(delete(table).where(table.user_id == user_id))
         self._remove_empty(places)
         self._connection.execute(
+            update(Conversation)
+            .where(Conversation.id == here, Conversation.kind == ConversationKind.PRIVATE)
+            .values(settings={}, paused_at=None, window_from=None, preview_message_id=None)
+        )
+        self._connection.execute(
             update(User).where(User.id == user_id).values(erase_at=erase_at, settings=None, language=None)
         )
+
+    def _hand_over_newer(self, by: Pending, now: datetime) -> None:
+        """What somebody wrote after they asked to be erased is the first that is known of them."""
+        newer = self._connection.execute(
+            select(InboxMessage.id, InboxMessage.body, User.data_key)
+            .join(User, User.id == InboxMessage.user_id)
+            .where(
+                InboxMessage.user_id == by.user_id,
+                InboxMessage.id > by.inbox_id,
+                InboxMessage.body.is_not(None),
+            )
+        ).all()
+        if not newer:
+            return
+        message = by.message
+        account = (message.platform, message.sender_id)
+        _add(self._connection, self._keys, account, message.language, now)
+        user_id, data_key = _users_of(self._connection, [account])[account]
+        for row in newer:
+            text = self._keys.open(row.data_key, row.body, row.id)
+            self._connection.execute(
+                update(InboxMessage)
+                .where(InboxMessage.id == row.id)
+                .values(user_id=user_id, body=self._keys.seal(data_key, text, row.id))
+            )
 
     def is_leaving(self) -> bool:
         return (
@@ -214,6 +251,25 @@ class SqlPeople:
                 "text": message.text,
             }
             for message in (open_message(self._keys, row) for row in rows)
+        )
+
+    def _chats(self, user_id: int) -> tuple[dict[str, object], ...]:
+        rows = self._connection.execute(
+            select(
+                Conversation.platform, Conversation.chat_id, Conversation.settings, Conversation.paused_at
+            ).where(
+                Conversation.id.in_(self._places(InboxMessage, user_id)),
+                Conversation.kind == ConversationKind.PRIVATE,
+            )
+        )
+        return tuple(
+            {
+                "platform": row.platform,
+                "id": row.chat_id,
+                "settings": row.settings,
+                "paused": row.paused_at is not None,
+            }
+            for row in rows
         )
 
     def _feedback(self, user_id: int, data_key: bytes) -> tuple[dict[str, str], ...]:

@@ -130,6 +130,7 @@ class SqlTurns:
                 turn_id=result.turn_id,
                 state=DeliveryState.PENDING,
                 attempts=0,
+                urgent=segment.urgent,
                 next_attempt_at=result.finished_at + after,
                 created_at=result.finished_at,
             )

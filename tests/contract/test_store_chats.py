@@ -523,6 +523,7 @@ async def test_an_export_holds_all_of_a_person_and_nothing_of_others(
         accounts=({"platform": "telegram", "id": ANN, "since": NOW.isoformat()},),
         settings=CHOSEN,
         since=NOW,
+        chats=({"platform": "telegram", "id": ANNS_CHAT, "settings": {}, "paused": False},),
         messages=tuple(
             {"at": NOW.isoformat(), "who": who, "source": source, "text": text}
             for who, source, text in (
@@ -617,7 +618,7 @@ async def test_a_turn_under_way_elsewhere_writes_nothing_of_an_erased_person(
 async def test_a_refused_turn_erases_nobody(store: Store, database: Database) -> None:
     await a_life(store, database)
     asked = await accept_one(store, "bye", "", sender_id=ANN, chat_id=ANNS_CHAT, command=Command("delete_me"))
-    result = erasing(await claim(store, asked.conversation_id), user_of(database, ANN))
+    result = erasing(await claim(store, asked.conversation_id))
     await claim(store, asked.conversation_id, "other", NOW + timedelta(hours=1))
     before = rows_of(database)
     with pytest.raises(LeaseLost):
@@ -638,21 +639,22 @@ async def a_life(store: Store, database: Database) -> None:
     await store.write(lambda tx: tx.people.update_settings(ann, CHOSEN))
 
 
-def erasing(claimed: ClaimedConversation, user_id: int) -> TurnResult:
+def erasing(claimed: ClaimedConversation) -> TurnResult:
     """The turn of Ann's /delete_me."""
+    by = claimed.pending[-1]
     return replace(
         turn_of(claimed, ""),
         said=(),
         written=False,
         segments=(Segment("都抹掉了。"),),
-        effect=lambda tx: tx.people.erase(user_id, NOW + FAREWELL, claimed.id),
+        effect=lambda tx: tx.people.erase(by, NOW + FAREWELL, claimed.id),
     )
 
 
 async def erase(store: Store, database: Database) -> int:
     """Ann has herself erased; her private conversation."""
     asked = await accept_one(store, "bye", "", sender_id=ANN, chat_id=ANNS_CHAT, command=Command("delete_me"))
-    await commit(store, erasing(await claim(store, asked.conversation_id), user_of(database, ANN)))
+    await commit(store, erasing(await claim(store, asked.conversation_id)))
     return asked.conversation_id
 
 

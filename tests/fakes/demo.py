@@ -33,9 +33,8 @@ async def demo() -> None:
             await program.start()
             print(f"网页 · page      {program.url}")
             print(f"接口 · API docs  {program.url}/docs")
-            print(
-                "Telegram         在这里打字，就像在 Telegram 里发消息；打按钮上的字就是按它 · type here as if in Telegram; a button's words press it"
-            )
+            print("Telegram         在这里打字，就像在 Telegram 里发消息 · type here as if in Telegram")
+            print("                 打按钮上的字就是按它 · type a button's words to press it")
             print("停止 · stop      Ctrl-C\n", flush=True)
             try:
                 await _talk(telegram)

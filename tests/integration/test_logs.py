@@ -259,7 +259,7 @@ async def test_errors_have_a_file_of_their_own(noisy: Noisy) -> None:
     lines = [line for line in noisy.lines("application.log") if line["level"] in ("error", "critical")]
     assert errors == [line["event"] for line in lines]
     failed = next(line for line in lines if line["event"] == "turn_failed")
-    assert "IntegrityError" in failed["exception"] and "worker.py:" in failed["exception"]
+    assert "IntegrityError" in failed["exception"] and "turn_runner.py:" in failed["exception"]
 
 
 @one_loop

@@ -30,7 +30,7 @@ from core.messages import (
     Reacted,
     Segment,
 )
-from core.ports import Store
+from core.ports import Pending, Store
 from core.settings import ConversationSettings, PersonSettings
 from storage.sql import revision
 from storage.sql.models import (
@@ -250,7 +250,7 @@ async def _scenario(store: Store) -> None:
     await store.write(lambda tx: tx.deliveries.replay([second.id, first.id], NOW))
 
     await _what_happens_in_chats(store, conversation_id, chat_id)
-    await _what_people_ask_for(store, claimed.pending[0].user_id, conversation_id)
+    await _what_people_ask_for(store, claimed.pending[0], conversation_id)
 
     key = await store.write(lambda tx: tx.api_keys.add("a site", b"hash", frozenset({"chat"}), NOW))
     await store.read(lambda tx: tx.api_keys.find(b"hash"))
@@ -293,11 +293,12 @@ async def _what_happens_in_chats(store: Store, conversation_id: int, chat_id: st
     assert await store.write(lambda tx: tx.conversations.move(moved)) == there, "both made one"
 
 
-async def _what_people_ask_for(store: Store, user_id: int, here: int) -> None:
+async def _what_people_ask_for(store: Store, by: Pending, here: int) -> None:
     settings = PersonSettings(time_zone="Asia/Tokyo")
-    await store.write(lambda tx: tx.people.update_settings(user_id, settings))
-    await store.read(lambda tx: tx.people.export(user_id))
-    await store.write(lambda tx: tx.people.erase(user_id, NOW, here))
+    await store.write(lambda tx: tx.people.update_settings(by.user_id, settings))
+    await store.read(lambda tx: tx.people.export(by.user_id))
+    await store.read(lambda tx: tx.inbox.waiting_of(by.user_id))
+    await store.write(lambda tx: tx.people.erase(by, NOW, here))
     assert await store.read(lambda tx: tx.people.is_leaving())
     assert await store.write(lambda tx: tx.people.erase_left(NOW)) == 1
 

@@ -79,15 +79,21 @@ class Watched:
     """Answers to whether one more message may be sent; when there is none left: yes."""
     asked: int = 0
     remembered: list[str] = field(default_factory=list)
+    refused: list[DeliveryFailed] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.preview = Preview(self.screen, "chat", self._may_send, self._remember, self.message_id)
+        self.preview = Preview(
+            self.screen, "chat", self._may_send, self._remember, self._refuse, self.message_id
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Preview]:
         self.preview.begin(42)
         async with self.preview.running():
             yield self.preview
+
+    async def _refuse(self, error: DeliveryFailed) -> None:
+        self.refused.append(error)
 
     async def _may_send(self) -> bool:
         self.asked += 1

@@ -99,9 +99,7 @@ def asking(
         window=(),
     )
     store: Store = NoStore()
-    return Asked(
-        command, conversation, by, language, PHRASES[language], NOW, "Asia/Shanghai", store, may_manage
-    )
+    return Asked(command, conversation, by, language, PHRASES, NOW, "Asia/Shanghai", store, may_manage)
 
 
 async def run(argument: str = "", **more: Any) -> Done:

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapters.telegram.buttons import ButtonSeal
-from adapters.telegram.parse import ALLOWED_UPDATES, NAME_CHARACTERS, UNREADABLE, Me, Parsed, Pressed, parse
+from adapters.telegram.content import NAME_CHARACTERS
+from adapters.telegram.parse import ALLOWED_UPDATES, UNREADABLE, Me, Parsed, Pressed, parse
 from core.messages import (
     Attachment,
     AttachmentKind,

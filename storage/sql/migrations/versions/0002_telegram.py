@@ -24,6 +24,7 @@ def upgrade() -> None:
     op.add_column("inbox", sa.Column("platform_message_id", Exact(), nullable=True))
     op.add_column("inbox", sa.Column("edits", sa.Integer(), nullable=False, server_default="0"))
     op.create_index("ix_inbox_platform_message", "inbox", ["conversation_id", "platform_message_id"])
+    op.add_column("deliveries", sa.Column("urgent", sa.Boolean(), nullable=False, server_default="0"))
     op.create_index(
         "ix_deliveries_platform_message", "deliveries", ["conversation_id", "platform_message_id"]
     )
@@ -58,6 +59,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("feedback")
     op.drop_index("ix_deliveries_platform_message", table_name="deliveries")
+    op.drop_column("deliveries", "urgent")
     op.drop_index("ix_inbox_platform_message", table_name="inbox")
     op.drop_column("inbox", "edits")
     op.drop_column("inbox", "platform_message_id")
