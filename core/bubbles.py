@@ -13,8 +13,11 @@ COMFORTABLE = 60
 SECONDS_A_LETTER = 0.03
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.8, 4.0
 _PARAGRAPH = re.compile(r"\n\s*\n")
-_SENTENCE = re.compile(r"[。！？…]+[”’」』）)\"']*|[.!?]+[\"')]*(?=\s)|\n")
-"""Where a sentence ends. A Latin one only before a blank: `example.com?q=1` is no two."""
+_SENTENCE = re.compile(
+    r"[。！？…]+(?![。！？…”’」』）)\"'])|[!?]+[\"')]*(?=\s)|[.][\"')]*(?=\s+[A-Z\"'(])|\n"
+)
+"""Where a sentence ends. A Latin one only before a blank (`example.com?q=1` is no two), and where a dot ends it, the
+next one begins with a capital (e.g. this)."""
 _STRUCTURED = re.compile(r"```|^\s*(?:[-*+>|]|\d+[.)、])", re.MULTILINE)
 _PAIRED = ("**", "`", "__", "~~")
 

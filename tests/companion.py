@@ -261,7 +261,7 @@ async def companion(
         outbox = Outbox(
             store,
             {Platform.TELEGRAM: telegram} if channel else {},
-            LocalRateLimiter(),
+            LocalRateLimiter(lambda: time.monotonic() + clock.ahead.total_seconds()),
             clock,
             metrics,
             replace(options, owner=owner),

@@ -122,7 +122,7 @@ def _unknown(update: dict[str, Any]) -> str:
 
 def _what(message: Message) -> str:
     """The name of what a message holds that we have no words for, such as `_story`."""
-    names = (name for name in message.to_dict() if name not in _BARE)
+    names = (name for name, value in message.to_dict().items() if value and name not in _BARE)
     return next((f"_{name}" for name in sorted(names) if _KIND.fullmatch(name)), "")
 
 

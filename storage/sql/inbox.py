@@ -128,6 +128,8 @@ class SqlInbox:
         accepted = Accepted(row.id, row.conversation_id, duplicate=True)
         if row.state == InboxState.PENDING:
             return self._replace(row, event, now) or accepted
+        if row.said is None and message.bundle is None:
+            return accepted  # a command that left nothing behind
         if row.source == Source.COMMAND and message.command is None:
             return None  # what was a command are words now
         before = self._said_at_last(row, message)

@@ -79,6 +79,7 @@ ALLOWED = (
     Allowed(r"^SELECT users\.data_key FROM users LIMIT", "scan users", "stops at the first row"),
     Allowed(r"GROUP BY inbox\.conversation_id ORDER BY min", "sort", WORK_AT_HAND),
     Allowed(r"FROM deliveries .* GROUP BY .* ORDER BY min", "sort", WORK_AT_HAND),
+    Allowed(r"ORDER BY deliveries\.urgent DESC", "sort", "what is unsent in one conversation"),
     Allowed(r"inbox\.state IN .* ORDER BY inbox\.id$", "sort", "what waits in one conversation"),
 )
 

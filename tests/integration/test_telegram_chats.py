@@ -156,12 +156,12 @@ async def test_a_groups_managers_say_when_it_answers(world: World) -> None:
 
     world.api.make_manager(place, manager)
     assert "管理员" in await says(member, "/settings@xinyu_fake_bot answers always", 1)
-    assert "点一下就能改" in await says(manager, "/settings@xinyu_fake_bot answers always", 2)
-    assert "大家好" in await says(member, "大家好", 3)
-    await says(manager, "/settings answers=off", 4)
+    assert "都会看" in await says(manager, "/settings@xinyu_fake_bot answers always", 3), "everybody is told"
+    assert "大家好" in await says(member, "大家好", 4)
+    await says(manager, "/settings answers=off", 5)
     world.api.user_says(member, "@xinyu_fake_bot 还在吗", **here)  # type: ignore[arg-type]
-    await says(manager, "/settings answers mention", 5)
-    assert "还在吗" in await says(member, "@xinyu_fake_bot 现在还在吗", 6)
+    await says(manager, "/settings answers mention", 6)
+    assert "还在吗" in await says(member, "@xinyu_fake_bot 现在还在吗", 7)
     assert not any("@xinyu_fake_bot 还在吗" in text for text in world.api.sent_to(place))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -123,13 +124,14 @@ async def test_a_long_answer_goes_on_in_further_messages(old_server: World) -> N
 
 async def test_what_is_shown_can_not_be_sent_and_is_answered_all_the_same(world: World) -> None:
     person = new_person()
-    world.api.fail_next("sendMessageDraft", 429, "Too Many Requests: retry after 30", retry_after=30)
+    world.api.fail_next("sendMessageDraft", 429, "Too Many Requests: retry after 3", retry_after=3)
     world.model.say(FIRST)
     world.api.user_says(person, "睡不着")
     await world.api.wait_until(lambda: world.api.calls["sendmessagedraft:429"] == 1)
+    refused = time.monotonic()
     world.model.say(SECOND, THIRD, None)
     (answer,) = await world.api.wait_for_sent(1, chat_id=person)
-    assert answer.text == WHOLE
+    assert answer.text == WHOLE and answer.at - refused >= 2.7, "as late as Telegram asked"
     assert drafts(world) == [], "a preview that is refused is not tried again for this answer"
 
 

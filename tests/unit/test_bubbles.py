@@ -121,4 +121,8 @@ def test_a_paragraph_of_a_comfortable_length_is_not_cut() -> None:
 
 def test_of_too_many_parts_the_shortest_neighbours_share_a_bubble() -> None:
     long = ["心" * 40, "语" * 40, "听" * 40, "说" * 40]
-    assert texts("\n\n".join([*long[:2], "嗯。", "好。", *long[2:]])) == [*long[:2], "嗯。\n好。", *long[2:]]
+    assert texts("\n\n".join([*long[:2], "嗯。", "好。", *long[2:]])) == [
+        *long[:2],
+        "嗯。\n\n好。",
+        *long[2:],
+    ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -95,7 +96,8 @@ def test_a_private_message() -> None:
 def test_an_edit_is_the_message_anew_under_an_event_of_its_own() -> None:
     edited = read("edited_message", sent(text="睡着了", edit_date=DATE + 9))
     assert isinstance(edited, Edited)
-    assert edited.message == heard(sent(text="睡着了"))
+    said = heard(sent(text="睡着了"))
+    assert edited.message == replace(said, sent_at=said.sent_at + timedelta(seconds=9))
 
 
 @pytest.mark.parametrize("kind", ["message", "edited_message"])
@@ -107,7 +109,7 @@ def test_an_edit_is_the_message_anew_under_an_event_of_its_own() -> None:
         (sent(text="半个\ud83d"), "not_unicode"),
         (sent(text="天气好", **{"from": OTHER_BOT}), "of_a_bot"),
         (sent(text="好", **{"from": US}), "of_a_bot"),
-        (sent(text="/help@weather_bot"), "command_for_another_bot"),
+        (in_group(text="/help@weather_bot"), "command_for_another_bot"),
         (sent(text="公告", chat=CHANNEL, sender_chat=CHANNEL), "chat_channel"),
         ({**sent(text="公告", chat=CHANNEL), "from": None}, "chat_channel"),
         (in_group(text="公告", is_automatic_forward=True, **{"from": TELEGRAM}), "automatic_forward"),

@@ -94,7 +94,7 @@ def test_an_album_keeps_what_it_answers_and_who_sent_it() -> None:
     quote = Quote("发来看看", of_bot=True)
     first = in_group("", attachments=(PHOTO,), bundle="a", quote=quote)
     (saying,) = sayings(waiting(first, in_group("", attachments=(PHOTO,), bundle="a")))
-    assert saying.text == f"阿明：（这是在回应你说的：「发来看看」）\n（发来 2 张照片，{UNSEEN}"
+    assert saying.text == f"阿明：（这是在回应你说的：「发来看看」）\n  （发来 2 张照片，{UNSEEN}"
 
 
 def test_stickers_of_one_kind_are_each_told_by_their_emoji() -> None:
@@ -136,16 +136,16 @@ def test_all_of_it_in_order() -> None:
     full = in_group("日落", quote=quote, forwarded_from="妈妈", attachments=(PHOTO,))
     assert in_words(full).split("\n") == [
         "阿明：（转发妈妈的话）",
-        "（这是在回应小雨说的：「给我看看」）",
-        f"（发来一张照片，{UNSEEN}",
-        "日落",
+        "  （这是在回应小雨说的：「给我看看」）",
+        f"  （发来一张照片，{UNSEEN}",
+        "  日落",
     ]
 
 
 @given(messages)
 def test_whatever_is_said_is_in_its_words(message: IncomingMessage) -> None:
     words = in_words(message)
-    assert words.endswith(message.text)
+    assert words.replace("\n  ", "\n").endswith(message.text.replace("\n  ", "\n"))
     if message.kind is ConversationKind.GROUP:
         assert words.startswith(message.speaker)
 
@@ -162,7 +162,7 @@ def test_sayings_lose_no_text(those: list[tuple[IncomingMessage, str | None]]) -
         own = max(
             (one for one in told if one.first.inbox_id <= waited.inbox_id), key=lambda s: s.first.inbox_id
         )
-        assert waited.message.text in own.text
+        assert waited.message.text.replace("\n  ", "\n") in own.text.replace("\n  ", "\n")
 
 
 # --- edits --------------------------------------------------------------------------------------
