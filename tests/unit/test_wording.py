@@ -159,8 +159,11 @@ def test_sayings_lose_no_text(those: list[tuple[IncomingMessage, str | None]]) -
         at = max(at, saying.first.inbox_id)
         assert at == saying.first.inbox_id
     for waited in pending:
-        own = max(
-            (one for one in told if one.first.inbox_id <= waited.inbox_id), key=lambda s: s.first.inbox_id
+        bundle = waited.message.bundle
+        (own,) = (
+            saying
+            for saying in told
+            if (saying.first.message.bundle == bundle if bundle else saying.first == waited)
         )
         assert waited.message.text.replace("\n  ", "\n") in own.text.replace("\n  ", "\n")
 
