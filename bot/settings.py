@@ -26,6 +26,8 @@ CONFIG_FILE = Path("config.env")
 LATER_PREFIXES = ("WECHAT_", "DISCORD_")
 """Names of the design whose channels are not built yet: not ours, not typing errors."""
 PLACEHOLDERS = re.compile(r"^your_.*|^changeme$|^xxx+$", re.IGNORECASE)
+TELEGRAM_PORTS = (443, 80, 88, 8443)
+"""Bot API, setWebhook."""
 MYSQL_SCHEMES = ("mysql://", "mysql+aiomysql://", "mariadb://", "mariadb+aiomysql://")
 
 
@@ -103,6 +105,13 @@ def _file(value: Path) -> Path:
     if not value.is_file():
         raise ValueError("the path of a file that is there")
     return value
+
+
+def _is_pem(path: Path) -> bool:
+    try:
+        return b"-----BEGIN CERTIFICATE-----" in path.read_bytes()[:100_000]
+    except OSError:
+        return False
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -212,6 +221,12 @@ class Settings(BaseSettings):
             else None,
             "PUBLIC_URL: TELEGRAM_MODE=webhook needs the https address at which Telegram reaches this server"
             if webhook and not (self.public_url or "").startswith("https://")
+            else None,
+            "PUBLIC_URL: Telegram brings updates only to the ports 443, 80, 88 and 8443"
+            if webhook and urlsplit(self.public_url or "").port not in (None, *TELEGRAM_PORTS)
+            else None,
+            "TELEGRAM_WEBHOOK_CERTIFICATE: expected a certificate as PEM text (-----BEGIN CERTIFICATE-----)"
+            if self.telegram_webhook_certificate and not _is_pem(self.telegram_webhook_certificate)
             else None,
             "TELEGRAM_WEBHOOK_SECRET: TELEGRAM_MODE=webhook needs 1 to 256 of A-Z a-z 0-9 _ -, e.g. from "
             "`openssl rand -hex 32`"

@@ -40,8 +40,6 @@ SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - a header's nam
 MAX_CONNECTIONS = 40
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
-CHECK_WEBHOOK_SECONDS = 30.0
-"""A webhook that somebody took away is noticed within a minute."""
 ANSWERS_AT_ONCE = 256
 LATELY = timedelta(minutes=2)
 CONFLICT_TOLD_SECONDS = 120.0
@@ -187,7 +185,7 @@ class TelegramReceiver:
                 )
                 first = False
             self._note(NOT_DELIVERED if _is_not_delivered(info) else OK)
-            await asyncio.sleep(CHECK_WEBHOOK_SECONDS)
+            await asyncio.sleep(self._settings.check_webhook_seconds)
 
     async def _receive(self, request: web.Request, inbox: Inbox) -> web.StreamResponse:
         given = request.headers.get(SECRET_HEADER, "")

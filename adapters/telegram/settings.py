@@ -17,6 +17,8 @@ class TelegramSettings:
     """The public half of a certificate that signs itself, for Telegram to trust."""
     poll_seconds: int = 25
     """How long Telegram holds an empty getUpdates open."""
+    check_webhook_seconds: float = 30.0
+    """How often to look whether the webhook is still ours: one that was taken away is noticed within a minute."""
     silence_seconds: float = 10.0
     """A poll that is not answered so long after it should have been has a dead connection: it is replaced."""
 

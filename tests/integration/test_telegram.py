@@ -30,6 +30,7 @@ from adapters.telegram.settings import TelegramSettings
 from core.errors import IdempotencyConflict, StoreUnavailable
 from core.messages import ConversationKind, Delivery, IncomingMessage, Platform, PlatformEvent, Segment
 from core.ports import Accepted
+from tests.companion import until
 from tests.fakes.model_server import Answer
 from tests.fakes.program import free_port
 from tests.fakes.telegram_api import SECRET_HEADER, TOKEN, FakeTelegramApi
@@ -517,6 +518,46 @@ async def test_what_was_not_stored_is_posted_again(api: FakeTelegramApi) -> None
     assert info["last_error_message"] == "Wrong response from the webhook: 503 Service Unavailable"
     assert info["url"] == f"{PUBLIC_URL}{PATH}"
     assert info["allowed_updates"] == ALLOWED_UPDATES
+
+
+@one_loop
+async def test_a_webhook_that_is_taken_away_is_set_again_and_a_right_one_left_alone(
+    api: FakeTelegramApi,
+) -> None:
+    shelf = Shelf()
+    hook: dict[str, Any] = {
+        "webhook": True,
+        "secret": SECRET,
+        "public_url": PUBLIC_URL,
+        "check_webhook_seconds": 0.05,
+    }
+    async with receiving(api, shelf, **hook):
+        await api.wait_until(lambda: api.calls["getwebhookinfo"] >= 5)
+        assert api.calls["setwebhook"] == 1, "at the start, and then only where it is another"
+        url = f"{api.base_url}/bot{TOKEN}/deleteWebhook"
+        async with aiohttp.ClientSession() as session, session.post(url) as response:
+            assert response.status == 200
+        api.user_says(new_person(), "听得见吗")
+        assert await shelf.next() == "听得见吗"
+        assert api.calls["setwebhook"] == 2
+
+
+@one_loop
+async def test_a_webhook_that_nothing_comes_through_is_told(api: FakeTelegramApi) -> None:
+    shelf = Shelf()
+    hook: dict[str, Any] = {
+        "webhook": True,
+        "secret": SECRET,
+        "public_url": PUBLIC_URL,
+        "check_webhook_seconds": 0.05,
+    }
+    async with receiving(api, shelf, **hook) as receiver:
+        await api.wait_until(lambda: api.webhook_url is not None)
+        shelf.troubles = [StoreUnavailable()] * 30
+        api.user_says(new_person(), "进不来")
+        await until(lambda: receiver.state.detail == "not_delivered")
+        assert await shelf.next() == "进不来"
+        await until(lambda: receiver.state.up)
 
 
 @one_loop

@@ -43,6 +43,36 @@ async def test_a_long_answer_keeps_to_one_a_second_in_a_chat(world: World) -> No
     assert breaches(world) == []
 
 
+async def test_an_answer_that_is_shown_by_edits_keeps_the_pace(world: World) -> None:
+    world.api.chats.drafts_offered = False
+    person = new_person()
+    world.model.pace()
+    world.api.user_says(person, "慢慢说")
+    for number in range(40):
+        world.model.say(f"第{number}句。")
+        await world.api.wait_until(lambda: bool(world.model.requests))
+    await world.api.wait_for_sent(1, chat_id=person)
+    shown = len(world.api.chats.edits)
+    for number in range(40, 44):
+        world.model.say(f"第{number}句。")
+        await world.api.wait_until(lambda shown=shown: len(world.api.chats.edits) > shown)  # type: ignore[misc]
+        shown = len(world.api.chats.edits)
+    world.model.say(None)
+    await world.api.wait_until(lambda: "第43句" in "".join(world.api.sent_to(person)))
+    assert breaches(world) == []
+
+
+async def test_the_typing_sign_lasts_as_long_as_the_turn(world: World) -> None:
+    world.model.gate.clear()
+    person = new_person()
+    world.api.user_says(person, "想很久")
+    await world.api.wait_until(
+        lambda: world.api.calls["sendchataction:200"] >= 2, timeout=10
+    )  # it fades after 5 s
+    world.model.gate.set()
+    await world.api.wait_for_sent(1, chat_id=person)
+
+
 async def test_a_group_gets_twenty_a_minute_across_a_restart(world: World) -> None:
     place, person = -7_000_000 - new_person(), new_person()
 
