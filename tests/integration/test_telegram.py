@@ -553,7 +553,7 @@ async def test_a_webhook_that_nothing_comes_through_is_told(api: FakeTelegramApi
     }
     async with receiving(api, shelf, **hook) as receiver:
         await api.wait_until(lambda: api.webhook_url is not None)
-        shelf.troubles = [StoreUnavailable()] * 30
+        shelf.troubles = [StoreUnavailable()] * 8
         api.user_says(new_person(), "进不来")
         await until(lambda: receiver.state.detail == "not_delivered")
         assert await shelf.next() == "进不来"
