@@ -128,22 +128,25 @@ class SqlInbox:
         accepted = Accepted(row.id, row.conversation_id, duplicate=True)
         if row.state == InboxState.PENDING:
             return self._replace(row, event, now) or accepted
-        if row.said is None and message.bundle is None:
-            return accepted  # a command that left nothing behind
-        if row.source == Source.COMMAND and message.command is None:
-            return None  # what was a command are words now
         before = self._said_at_last(row, message)
-        if before == kept_in_words(message) or message.command is not None:
-            return accepted  # a link's preview came, a shared place moved on; and nobody commands by an edit
         if risk_of(message) is Risk.HIGH and assess(before) is not Risk.HIGH:
             return None  # no note will do: it is answered, as something new
-        if not self._wanted([message]):
-            return accepted  # it is not meant for the bot any more
+        if row.source == Source.COMMAND and message.command is None:
+            return None  # what was a command are words now
+        if self._is_no_news(row, before, message):
+            return accepted
         if row.state == InboxState.DEFERRED and message.bundle is None:  # its real answer is still to come
             self._rewrite(row, kept_in_words(message))
             return accepted
         self._note_edit(row, before, message, now)
         return accepted
+
+    def _is_no_news(self, row: AnyRow, before: str, message: IncomingMessage) -> bool:
+        """A link's preview came, a shared place moved on; a command left nothing to be changed, and nobody commands
+        by an edit; or it is not meant for the bot any more."""
+        left_nothing = row.said is None and message.bundle is None
+        unchanged = before == kept_in_words(message) or message.command is not None
+        return left_nothing or unchanged or not self._wanted([message])
 
     def _said_at_last(self, row: AnyRow, message: IncomingMessage) -> str:
         """What a settled message says as it was last changed; of an album's part what it says itself, if that
