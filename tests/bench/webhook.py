@@ -6,8 +6,8 @@ import asyncio
 import itertools
 import statistics
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tests.fakes.telegram_api import SECRET_HEADER, TOKEN, FakeTelegramApi
 PUBLIC_URL = "https://xinyu.example"
 SECRET = "secret-of-the-bench"
 FIRST_PERSON, PEOPLE = 1000, 1000
+PROGRAMS_CORE = 0
 CONNECTIONS = 40
 """As many as we let Telegram open (setWebhook, max_connections)."""
 _update_ids = itertools.count(1)
@@ -45,22 +46,37 @@ class Posted:
 async def hooked(
     folder: Path, latency: float, role: str = "", **more: str
 ) -> AsyncIterator[tuple[Program, FakeTelegramApi]]:
-    """The program on one core with its webhook set, on a model that answers after `latency` seconds."""
-    async with FakeTelegramApi() as telegram:
-        settings = {
-            "TELEGRAM_BOT_TOKEN": TOKEN,
-            "TELEGRAM_API_BASE_URL": telegram.base_url,
-            "TELEGRAM_MODE": "webhook",
-            "TELEGRAM_WEBHOOK_SECRET": SECRET,
-            "PUBLIC_URL": PUBLIC_URL,
-        }
-        telegram.fronts[PUBLIC_URL] = "http://127.0.0.1:9"  # what the people below say there reaches nobody
-        for person in range(PEOPLE):
-            telegram.user_says(FIRST_PERSON + person, "大家都认识我")
-        async with running(folder, latency, role=role, **settings, **more) as program:
-            psutil.Process(program.pid).cpu_affinity([0])
-            await telegram.wait_until(lambda: telegram.webhook_url is not None)
-            yield program, telegram
+    """The program alone on one core with its webhook set, on a model that answers after `latency` seconds."""
+    with _elsewhere():
+        async with FakeTelegramApi() as telegram:
+            settings = {
+                "TELEGRAM_BOT_TOKEN": TOKEN,
+                "TELEGRAM_API_BASE_URL": telegram.base_url,
+                "TELEGRAM_MODE": "webhook",
+                "TELEGRAM_WEBHOOK_SECRET": SECRET,
+                "PUBLIC_URL": PUBLIC_URL,
+            }
+            telegram.fronts[PUBLIC_URL] = (
+                "http://127.0.0.1:9"  # what the people below say there reaches nobody
+            )
+            for person in range(PEOPLE):
+                telegram.user_says(FIRST_PERSON + person, "大家都认识我")
+            async with running(folder, latency, role=role, **settings, **more) as program:
+                psutil.Process(program.pid).cpu_affinity([PROGRAMS_CORE])
+                await telegram.wait_until(lambda: telegram.webhook_url is not None)
+                yield program, telegram
+
+
+@contextmanager
+def _elsewhere() -> Iterator[None]:
+    """Everything but the program (its model server, its Telegram, those who post) keeps off the program's core."""
+    everywhere = psutil.Process().cpu_affinity()
+    assert everywhere is not None
+    psutil.Process().cpu_affinity([core for core in everywhere if core != PROGRAMS_CORE])
+    try:
+        yield
+    finally:
+        psutil.Process().cpu_affinity(everywhere)
 
 
 async def post(program: Program, people: int, updates: int, a_second: float | None = None) -> Posted:
