@@ -18,6 +18,7 @@ from core.burst import BUNDLE_MAX_SECONDS, BurstRule, begin_at, joins, next_turn
 from core.errors import DeliveryFailed
 from core.ids import new_id
 from core.live import LiveReplies, LiveReply
+from core.loop_load import until_loop_keeps_up
 from core.messages import ChatMessage, ConversationKind, Role, Segment, Source
 from core.outbox import Outbox
 from core.ports import ClaimedConversation, Clock, Outcome, Pending, Sender, Store, TurnResult
@@ -132,6 +133,8 @@ class TurnRunner:
                 answering = self._answer(claimed, messages, watchers, bell, sign)
                 draft = await self._attempt(answering, claimed, messages, watchers, bell, asked)
                 if draft is not None:
+                    if draft.source is not Source.PROTOCOL:
+                        await until_loop_keeps_up()  # a crowd's answers come back together
                     await self._commit(claimed, messages, draft, watchers)
                     break
             asked += watchers.begun

@@ -17,6 +17,7 @@ import structlog
 from core.burst import BurstRule
 from core.errors import RESTING, LeaseLost, ModelUnavailable, StoreUnavailable
 from core.live import LiveReplies
+from core.loop_load import until_loop_keeps_up
 from core.messages import FETCHED, Platform
 from core.outbox import Outbox
 from core.pauses import Pauses
@@ -31,9 +32,6 @@ LATE_ANSWER_PAUSE = timedelta(seconds=30)
 """After a late answer failed again, before any is tried."""
 UNCLAIMABLE_PAUSE = timedelta(minutes=1)
 ERASE_EVERY_SECONDS = 2.0
-BUSY_SECONDS = 0.008
-"""The loop is busy when one round through all that is ready takes so long."""
-LONGEST_HOLD_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ class Worker:
         while True:
             await self._has_ready.wait()
             await self._slots.acquire()
-            await _until_loop_keeps_up()
+            await until_loop_keeps_up()
             if not self._ready:
                 self._slots.release()
                 self._has_ready.clear()
@@ -257,13 +255,3 @@ def _renew(owner: str, conversation_ids: tuple[int, ...], until: datetime, tx: T
 
 def _erase_left(now: datetime, tx: Transaction) -> None:
     tx.people.erase_left(now)
-
-
-async def _until_loop_keeps_up() -> None:
-    """Begin no turn while others keep the loop busy: a webhook's answer must not queue behind all of them."""
-    loop = asyncio.get_running_loop()
-    asked, seconds = loop.time(), BUSY_SECONDS
-    while seconds >= BUSY_SECONDS and loop.time() - asked < LONGEST_HOLD_SECONDS:
-        passed = loop.time()
-        await asyncio.sleep(0)  # once through everything that is ready
-        seconds = loop.time() - passed
