@@ -26,6 +26,7 @@ from core.model.client import ModelClient, ModelEndpoint, ModelLimits
 from core.model.fallback import Candidate, FallbackModel, RetryRule
 from core.model.prices import DEFAULT_PRICES, load_prices
 from core.outbox import Channel, Outbox, OutboxOptions
+from core.passive import PassiveReplies
 from core.persona.card import DEFAULT_CARD, Persona, load_card
 from core.phrases import load_phrases
 from core.ports import Wakeups
@@ -34,6 +35,7 @@ from core.turn import TurnParts
 from core.worker import Worker, WorkerOptions
 from storage.keys import KeyRing, load_or_create_key, parse_key
 from storage.rate_limits import LocalRateLimiter
+from storage.shared_cache import LocalCache, RedisCache
 from storage.sql.open import SqlStore, open_store
 from storage.sql.revision import has_people
 from storage.wakeups import LocalWakeups, RedisWakeups
@@ -41,6 +43,8 @@ from storage.wakeups import LocalWakeups, RedisWakeups
 log = structlog.get_logger()
 
 KEY_FILE = "encryption.key"
+PASSIVE_LOOK_SECONDS = 0.3
+"""Of five: how often a waiting webhook looks for what another process answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class Companion:
     clock: SystemClock
     limiter: LocalRateLimiter
     wakeups: Wakeups
+    passive: PassiveReplies
 
 
 def key_ring(settings: Settings) -> KeyRing:
@@ -143,6 +148,9 @@ async def composed(
             clock=clock,
             limiter=limiter,
             wakeups=wakeups,
+            passive=PassiveReplies(
+                intake, store, live, outbox, clock, None if alone else PASSIVE_LOOK_SECONDS
+            ),
         )
 
 
@@ -200,6 +208,15 @@ def make_wakeups(settings: Settings, consumer: str) -> Wakeups:
     from redis.asyncio import Redis
 
     return RedisWakeups(Redis.from_url(settings.redis_url.get_secret_value()), consumer)
+
+
+def make_cache(settings: Settings) -> LocalCache | RedisCache:
+    """What processes share for a short while. Connects when it is first used."""
+    if settings.redis_url is None:
+        return LocalCache()
+    from redis.asyncio import Redis
+
+    return RedisCache(Redis.from_url(settings.redis_url.get_secret_value()))
 
 
 async def _take_over(store: SqlStore, presence: Presence) -> None:

@@ -22,10 +22,11 @@ from bot.api.access import Access, AccessRules
 from bot.api.chat import ChatApi
 from bot.api.schemas import PartReport, SystemInfo
 from bot.api.system import SystemApi
-from bot.compose import Companion, composed
+from bot.compose import Companion, composed, make_cache
 from bot.server import create_app
 from bot.settings import Settings
 from bot.telegram import TelegramParts, telegram_parts
+from bot.wechat import WechatParts, wechat_parts
 from core.errors import ConfigError, StoreUnavailable
 from core.language import Language
 from core.messages import Platform
@@ -54,11 +55,16 @@ async def run(settings: Settings, roles: frozenset[str], ready: Callable[[str], 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     telegram = await asyncio.to_thread(telegram_parts, settings)
+    cache = make_cache(settings)
+    wechat = await asyncio.to_thread(wechat_parts, settings, cache)
     channels = {Platform.TELEGRAM: telegram.channel} if telegram else {}
+    if wechat is not None:
+        channels[Platform.WECHAT] = wechat.channel
     async with composed(
         settings, channels=channels, sweeps="work" in roles, alone=_alone(settings, roles)
     ) as companion:
-        await _Process(settings, roles, companion, telegram).run(stopping, ready)
+        await _Process(settings, roles, companion, telegram, wechat).run(stopping, ready)
+    await cache.close()
 
 
 def _alone(settings: Settings, roles: frozenset[str]) -> bool:
@@ -75,11 +81,13 @@ class _Process:
         roles: frozenset[str],
         companion: Companion,
         telegram: TelegramParts | None,
+        wechat: WechatParts | None,
     ) -> None:
         self._settings = settings
         self._roles = roles
         self._companion = companion
         self._telegram = telegram
+        self._wechat = wechat
         self._began = time.monotonic()
         self._stopping = asyncio.Event()
 
@@ -109,6 +117,8 @@ class _Process:
         if self._telegram is not None and "serve" in self._roles:
             telegram, intake = self._telegram, self._companion.intake
             jobs["telegram"] = lambda: telegram.receiver.run(intake)
+        if self._wechat is not None:
+            jobs["wechat"] = self._wechat.run
         return jobs
 
     async def _until_stopped(self, stopping: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
@@ -136,6 +146,8 @@ class _Process:
             await runner.cleanup()
         if self._telegram is not None:
             await self._telegram.close()
+        if self._wechat is not None:
+            await self._wechat.close()
         log.info("stopped", seconds=round(time.monotonic() - began, 2))
 
     # --- the server -------------------------------------------------------------------------
@@ -151,6 +163,8 @@ class _Process:
         )
         if self._telegram is not None:
             extra += self._telegram.receiver.routes(companion.intake)
+        if self._wechat is not None:
+            extra += self._wechat.routes(companion.intake, companion.passive, companion.store)
         app = create_app(chat, system, access, companion.metrics, version, extra)
         runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=DRAIN_REQUESTS_SECONDS, keepalive_timeout=75
@@ -185,6 +199,8 @@ class _Process:
             )
         if self._telegram is not None:
             parts["telegram"] = _of_channel(self._telegram.receiver.state)
+        if self._wechat is not None:
+            parts["wechat"] = _of_wechat(self._wechat)
         return parts
 
     async def _database(self) -> PartReport:
@@ -201,6 +217,7 @@ class _Process:
     def _info(self) -> SystemInfo:
         settings = self._settings
         platforms = ["web", "terminal"] + (["telegram"] if self._telegram else [])
+        platforms += ["wechat"] if self._wechat else []
         return SystemInfo(
             name=self._companion.persona.names[Language.ZH],
             version=version_of("xinyu"),
@@ -221,6 +238,12 @@ def _of_channel(state: ChannelState) -> PartReport:
     if not state.up:
         return PartReport(state="down", detail=state.detail)
     return PartReport(state="ok" if state.detail == "ok" else "degraded", detail=state.detail)
+
+
+def _of_wechat(parts: WechatParts) -> PartReport:
+    """Messages come by themselves; what can be wrong is the API."""
+    troubles = [f"{api.account.name or 'main'}:{api.trouble}" for api in parts.apis.values() if api.trouble]
+    return PartReport(state="degraded" if troubles else "ok", detail=",".join(troubles) or "ok")
 
 
 def access_page(access: Access) -> Callable[[web.Request], Awaitable[object]]:

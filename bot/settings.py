@@ -23,7 +23,7 @@ from core.errors import ConfigError
 from storage.keys import parse_key
 
 CONFIG_FILE = Path("config.env")
-LATER_PREFIXES = ("WECHAT_", "DISCORD_")
+LATER_PREFIXES = ("DISCORD_",)
 """Names of the design whose channels are not built yet: not ours, not typing errors."""
 PLACEHOLDERS = re.compile(r"^your_.*|^changeme$|^xxx+$", re.IGNORECASE)
 TELEGRAM_PORTS = (443, 80, 88, 8443)
@@ -90,6 +90,24 @@ def _redis_url(value: SecretStr) -> SecretStr:
 def _bot_token(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[0-9]+:[A-Za-z0-9_-]{20,}", value.get_secret_value()):
         raise ValueError("the token that @BotFather gave, such as 123456789:AA…")
+    return value
+
+
+def _app_id(value: str) -> str:
+    if not re.fullmatch(r"wx[0-9A-Za-z]{6,30}", value):
+        raise ValueError("the AppID of the settings page, such as wx0123456789abcdef")
+    return value
+
+
+def _wechat_token(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[0-9A-Za-z_]{3,32}", value.get_secret_value()):
+        raise ValueError("the Token of the settings page: 3 to 32 letters and digits")
+    return value
+
+
+def _aes_key(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[A-Za-z0-9+/]{43}", value.get_secret_value()):
+        raise ValueError("the EncodingAESKey of the settings page: 43 characters")
     return value
 
 
@@ -179,6 +197,15 @@ class Settings(BaseSettings):
     telegram_webhook_certificate: Annotated[Path, AfterValidator(_file)] | None = None
     telegram_api_base_url: HttpUrl = "https://api.telegram.org"
 
+    # WeChat
+    wechat_app_id: Annotated[str, AfterValidator(_app_id)] | None = None
+    wechat_app_secret: Secret | None = None
+    wechat_token: Annotated[Secret, AfterValidator(_wechat_token)] | None = None
+    wechat_encoding_aes_key: Annotated[Secret, AfterValidator(_aes_key)] | None = None
+    wechat_delivery: Literal["auto", "quick", "certified", "uncertified"] = "auto"
+    wechat_api_base_url: HttpUrl = "https://api.weixin.qq.com"
+    wechat_accounts: Annotated[Path, AfterValidator(_file)] | None = None
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -231,6 +258,15 @@ class Settings(BaseSettings):
             "TELEGRAM_WEBHOOK_SECRET: TELEGRAM_MODE=webhook needs 1 to 256 of A-Z a-z 0-9 _ -, e.g. from "
             "`openssl rand -hex 32`"
             if webhook and not re.fullmatch(r"[A-Za-z0-9_-]{1,256}", secret)
+            else None,
+            "WECHAT_TOKEN: needed with WECHAT_APP_ID; it is the Token of the settings page, which you choose yourself"
+            if self.wechat_app_id and not self.wechat_token
+            else None,
+            "WECHAT_APP_ID: needed with WECHAT_TOKEN; it is the AppID of the settings page"
+            if self.wechat_token and not self.wechat_app_id
+            else None,
+            "WECHAT_APP_SECRET: WECHAT_DELIVERY=certified needs it, to call the API"
+            if self.wechat_app_id and self.wechat_delivery == "certified" and not self.wechat_app_secret
             else None,
         ]
 

@@ -39,12 +39,13 @@ def telegram_parts(settings: Settings) -> TelegramParts | None:
     """The channel, if its token is set. Blocking: it imports the SDK."""
     if settings.telegram_bot_token is None:
         return None
+    from adapters.proxy import proxy_for
     from adapters.telegram.buttons import ButtonSeal
     from adapters.telegram.notices import not_yours
     from adapters.telegram.places import room_of
     from adapters.telegram.receive import TelegramReceiver, make_bot
     from adapters.telegram.render import render
-    from adapters.telegram.request import AiohttpRequest, proxy_for
+    from adapters.telegram.request import AiohttpRequest
     from adapters.telegram.send import TelegramSender
     from adapters.telegram.settings import TelegramSettings
 

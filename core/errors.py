@@ -48,6 +48,17 @@ class RecipientGone(XinYuError):
     """The person blocked the bot or the chat is no more: stop sending there."""
 
 
+class HeldBack(XinYuError):
+    """The platform takes nothing for this chat until its person writes again.
+
+    What is owed there is kept, and goes with the answer to their next message.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class ChatGoesOn(XinYuError):
     """The chat has another id now (a Telegram group that became a supergroup): send there."""
 

@@ -43,6 +43,7 @@ class AttachmentKind(StrEnum):
     CONTACT = "contact"
     POLL = "poll"
     DICE = "dice"
+    LINK = "link"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Attachment:
 
     kind: AttachmentKind
     name: str = ""
-    """A file's, a place's, a contact's name; a poll's question."""
+    """A file's, a place's, a contact's name; a poll's question; what a link leads to."""
     seconds: int = 0
     emoji: str = ""
     """A sticker's or a dice's."""
@@ -260,6 +261,8 @@ class Segment:
 
 class DeliveryState(StrEnum):
     PENDING = "pending"
+    HELD = "held"
+    """The platform takes nothing until the person writes again: it goes with the answer to that."""
     SENT = "sent"
     DEAD = "dead"
 
@@ -275,3 +278,5 @@ class Delivery:
     kind: ConversationKind
     segment: Segment
     attempts: int = 0
+    pending: bool = True
+    """False: it rode on a response already, and is looked at again only because that was lost."""

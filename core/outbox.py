@@ -16,7 +16,7 @@ from functools import partial
 
 import structlog
 
-from core.errors import ChatGoesOn, DeliveryFailed, RecipientGone, StoreUnavailable
+from core.errors import ChatGoesOn, DeliveryFailed, HeldBack, RecipientGone, StoreUnavailable
 from core.messages import ConversationKind, Delivery, Moved, Platform, Segment
 from core.pauses import Pauses
 from core.ports import Clock, Measures, RateLimiter, Sender, Store, Transaction
@@ -52,6 +52,12 @@ class Channel:
     group: Pace
     room: Callable[[str], str] = lambda chat_id: chat_id
     """The chat that the platform counts messages in: a forum's topics share their group's pace."""
+    rides: Callable[[str], timedelta] = lambda chat_id: timedelta()
+    """How long after a message came its answer may ride on the response to it (core/passive.py). Then it is pushed."""
+    bubbles: bool = True
+    """Whether an answer may come in several short messages: where they are counted it does not."""
+    keeps: Callable[[Segment], timedelta | None] = lambda segment: None
+    """How long a sent segment is still needed there: a file that is fetched by a link."""
     previews: bool = False
     """Whether an answer can be shown there while it is written."""
 
@@ -260,6 +266,9 @@ class Outbox:
         except RecipientGone:
             await self._bury(delivery)
             return False
+        except HeldBack as error:
+            await self._hold_back(delivery, error.reason)
+            return False
         except ChatGoesOn as error:
             await self._go_along(delivery, error.new_chat_id)
             return False
@@ -272,7 +281,9 @@ class Outbox:
             log.exception("sender_broke", delivery_id=delivery.id, platform=delivery.platform)
             return await self._failed(delivery, DeliveryFailed("internal_error"))
         now, message_id = self._clock.now(), self._sent[delivery.id]
-        await self._record(lambda tx: tx.deliveries.mark_sent(delivery.id, message_id, now))
+        keep = channel.keeps(delivery.segment)
+        keep_until = now + keep if keep else None
+        await self._record(lambda tx: tx.deliveries.mark_sent(delivery.id, message_id, now, keep_until))
         del self._sent[delivery.id]
         self._measures.delivered(delivery.platform, "sent")
         return True
@@ -321,6 +332,13 @@ class Outbox:
         )
         self._measures.delivered(delivery.platform, "gone")
         log.info("recipient_gone", platform=delivery.platform, conversation_id=delivery.conversation_id)
+
+    async def _hold_back(self, delivery: Delivery, reason: str) -> None:
+        """The person has to write again before anything is taken for them."""
+        now = self._clock.now()
+        await self._record(lambda tx: tx.deliveries.hold(delivery.conversation_id, reason, now))
+        self._measures.delivered(delivery.platform, "held")
+        log.info("delivery_held", platform=delivery.platform, delivery_id=delivery.id, reason=reason)
 
     async def _go_along(self, delivery: Delivery, new_chat_id: str) -> None:
         """Its chat has another id now: what is owed there goes on under that."""

@@ -75,7 +75,7 @@ class Sender(Protocol):
     async def send(self, delivery: Delivery) -> str | None:
         """Send and return the platform's id of the sent message, if it has one.
 
-        Raises DeliveryFailed, RecipientGone or ChatGoesOn.
+        Raises DeliveryFailed, HeldBack, RecipientGone or ChatGoesOn.
         """
         ...
 
@@ -193,6 +193,8 @@ class TurnResult:
     """Only the listener answered: a real answer is to follow."""
     usage: ModelUsage | None
     finished_at: datetime
+    push_after: datetime | None = None
+    """Until then the answer rides on the response to the message, if at all; None: it is pushed at once."""
     effect: Callable[[Transaction], None] | None = None
     """What a command changes."""
     written: bool = True
@@ -207,6 +209,14 @@ class Outcome:
     conversation_id: int
     reply: ChatMessage
     deferred: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How often a platform brought a message, and when it first did."""
+
+    times: int
+    first_at: datetime
 
 
 class InboxRows(Protocol):
@@ -239,6 +249,14 @@ class InboxRows(Protocol):
         None if it is to be accepted as a new message: nothing of it is known, or it says now that its writer is in
         danger. Accepted is where there may be something to do.
         """
+        ...
+
+    def is_waiting(self, inbox_id: int) -> bool:
+        """Whether a message waits for its turn. One that is not there any more (erased) does not."""
+        ...
+
+    def try_again(self, inbox_id: int) -> Tried | None:
+        """Its platform brought it once more: how often by now; None if it is not there any more."""
         ...
 
     def outcome_of(self, inbox_id: int) -> Outcome | None:
@@ -350,7 +368,60 @@ class DeliveryRows(Protocol):
         """Push out the owner's leases on these conversations' deliveries."""
         ...
 
-    def mark_sent(self, delivery_id: int, platform_message_id: str | None, now: datetime) -> None: ...
+    def mark_sent(
+        self,
+        delivery_id: int,
+        platform_message_id: str | None,
+        now: datetime,
+        keep_until: datetime | None = None,
+    ) -> None:
+        """`keep_until`: how long its body is still needed; None: not at all."""
+        ...
+
+    def hold(self, conversation_id: int, reason: str, now: datetime) -> int:
+        """Whatever is unsent there waits for the person's next message; how many that are."""
+        ...
+
+    def passable(self, conversation_id: int, event_id: str, now: datetime) -> Passable:
+        """What may ride on the response to an event, in order: what did already, else all that nobody is sending."""
+        ...
+
+    def pass_on(
+        self,
+        conversation_id: int,
+        event_id: str,
+        delivery_ids: Sequence[int],
+        now: datetime,
+        until: datetime,
+        *,
+        rest_due: bool,
+    ) -> None:
+        """These ride on the response to that event; whatever is not marked sent by `until` is due again then.
+
+        `rest_due`: the conversation's other deliveries may be pushed from now on. Raises LeaseLost, and changes
+        nothing, if one of them is in other hands by now.
+        """
+        ...
+
+    def mark_passed(self, conversation_id: int, event_id: str, now: datetime, keep_until: datetime) -> None:
+        """The response to that event is out: what rode on it is sent."""
+        ...
+
+    def is_owed(self, conversation_id: int, event_id: str) -> bool:
+        """Whether anything is unsent there, or rode on the response to that event."""
+        ...
+
+    def kept(self, delivery_id: int, now: datetime) -> Segment | None:
+        """A delivery's segment, as long as its body is kept."""
+        ...
+
+    def has_kept(self, now: datetime) -> bool:
+        """Whether any body is needed no more."""
+        ...
+
+    def forget_kept(self, now: datetime) -> int:
+        """Empty the bodies that are needed no more; how many."""
+        ...
 
     def mark_failed(
         self, delivery_id: int, owner: str, reason: str, next_attempt_at: datetime | None, now: datetime
@@ -383,6 +454,15 @@ class DeliveryRows(Protocol):
     def replay(self, delivery_ids: Sequence[int], now: datetime) -> int:
         """Dead letters back to pending; how many were dead."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Passable:
+    """What may ride on a response."""
+
+    deliveries: tuple[Delivery, ...]
+    again: bool
+    """They rode on it before: the platform lost that response and asks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,6 +591,25 @@ class Store(Protocol):
         ...
 
 
+# --- what processes share ------------------------------------------------------------------------
+
+
+class SharedCache(Protocol):
+    """Short-lived values that all processes share. It may forget at any time, and never raises."""
+
+    async def get(self, key: str) -> str | None: ...
+
+    async def put(self, key: str, value: str, ttl: timedelta) -> None: ...
+
+    async def add(self, key: str, value: str, ttl: timedelta) -> str:
+        """Put a value if there is none; the one that stands then."""
+        ...
+
+    async def remove(self, key: str, value: str) -> None:
+        """Take a value away if it is still that one."""
+        ...
+
+
 # --- rate limits --------------------------------------------------------------------------------
 
 
@@ -553,7 +652,7 @@ class Measures(Protocol):
     def model_failed(self, reason: str) -> None: ...
 
     def delivered(self, platform: Platform, outcome: str) -> None:
-        """`outcome`: sent, retry, dead, gone."""
+        """`outcome`: sent, retry, dead, gone, held."""
         ...
 
     def feedback_given(self, verdict: str) -> None:

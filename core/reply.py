@@ -30,7 +30,7 @@ class Manner:
 
 def spoken(channel: Channel, text: str, manner: Manner) -> tuple[Segment, ...]:
     """Text of a model, the listener or the protocol."""
-    if manner.style is ReplyStyle.BUBBLES:
+    if manner.style is ReplyStyle.BUBBLES and channel.bubbles:
         segments = []
         for bubble in bubbles(text):
             first, *rest = channel.render(bubble.text) or [Segment(bubble.text)]

@@ -138,7 +138,7 @@ async def answer(
     if conversation.attempts > CLAIMS_BEFORE_LISTENER:
         log.error("turn_given_up", conversation_id=conversation.id, attempts=conversation.attempts)
         return _listen(parts, prepared, audience, ListenerMood.DECLINED)
-    if prepared.last.message.command is not None:
+    if prepared.last.message.command is not None and not await _is_talk(parts, conversation, prepared):
         return await _obey(parts, conversation, prepared, may_manage)
     try:
         return await _ask_model(parts, prepared, audience)
@@ -148,6 +148,15 @@ async def answer(
         if not conversation.pending and error.reason not in OF_THE_PROMPT:
             raise
         return _listen(parts, prepared, audience, _mood(conversation, error))
+
+
+async def _is_talk(parts: TurnParts, conversation: ClaimedConversation, prepared: Prepared) -> bool:
+    """Whether a 「继续」 asks the companion to go on talking: nothing was kept back that it could ask for."""
+    message = prepared.last.message
+    if message.command is None or message.command.name != "more" or not message.text:
+        return False
+    owed = await parts.store.read(lambda tx: tx.deliveries.is_owed(conversation.id, message.event_id))
+    return not owed
 
 
 async def _obey(

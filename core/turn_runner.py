@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -295,6 +295,14 @@ class TurnRunner:
         )
         return addressed(spoken(channel, draft.text, manner), claimed, messages)
 
+    def _push_after(self, claimed: ClaimedConversation, messages: tuple[Pending, ...]) -> datetime | None:
+        """When the answer may be pushed, where it may ride on the response to one of its messages till then."""
+        channel = self._outbox.channel(claimed.platform)
+        rides = channel.rides(claimed.chat_id) if channel else timedelta()
+        if not rides or not claimed.pending:
+            return None
+        return max(pending.received_at for pending in messages) + rides
+
     async def _commit(
         self,
         claimed: ClaimedConversation,
@@ -319,12 +327,18 @@ class TurnRunner:
             defer=draft.defer,
             usage=draft.usage,
             finished_at=now,
+            push_after=self._push_after(claimed, messages),
             effect=draft.done.effect if draft.done else None,
             written=draft.written,
         )
         await self._store.write(lambda tx: tx.turns.commit(result))
         watchers.finish(Outcome(draft.turn_id, claimed.id, reply, draft.defer))
         self._outbox.look_at(claimed.id)
+        if (
+            result.push_after is not None and result.push_after > now
+        ):  # only for promptness: the sweeper finds it too
+            loop = asyncio.get_running_loop()
+            loop.call_later((result.push_after - now).total_seconds(), self._outbox.look_at, claimed.id)
         pauses = [segment.pause_seconds for segment in result.segments if segment.pause_seconds]
         if pauses:
             self._outbox.look_at_after(claimed.id, pauses, claimed.platform, claimed.chat_id)

@@ -105,6 +105,8 @@ def _sent(attachments: Sequence[Attachment], words: Mapping[str, str]) -> list[s
 def _one(attachment: Attachment, words: Mapping[str, str]) -> str:
     if attachment.kind is AttachmentKind.STICKER and attachment.emoji:
         return attachment.emoji  # what a sticker means
+    if attachment.kind is AttachmentKind.VOICE and not attachment.seconds:
+        return words["voice_unmeasured"]
     return words[attachment.kind].format(
         name=attachment.name or words["unnamed"],
         seconds=attachment.seconds,

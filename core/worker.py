@@ -149,14 +149,16 @@ class Worker:
             await asyncio.sleep(self._options.sweep_seconds)
 
     async def _erase_left(self) -> None:
-        """The last traces of people who had themselves erased go when their farewell is out."""
+        """What is left of people who had themselves erased goes when their farewell is out; so do words kept for a
+        retry."""
         while True:
             now = self._clock.now()
             try:
-                if await self._store.read(
-                    lambda tx: tx.people.is_leaving()
-                ):  # a write would be one every time
+                # Only reading costs nothing: a write would be one every time.
+                if await self._store.read(lambda tx: tx.people.is_leaving()):
                     await self._store.write(partial(_erase_left, now))
+                if await self._store.read(partial(_has_kept, now)):
+                    await self._store.write(partial(_forget_kept, now))
             except StoreUnavailable as error:
                 log.warning("erasing_failed", reason=str(error))
             await asyncio.sleep(ERASE_EVERY_SECONDS)
@@ -251,6 +253,14 @@ class Worker:
 
 def _renew(owner: str, conversation_ids: tuple[int, ...], until: datetime, tx: Transaction) -> None:
     tx.conversations.renew(owner, conversation_ids, until)
+
+
+def _has_kept(now: datetime, tx: Transaction) -> bool:
+    return tx.deliveries.has_kept(now)
+
+
+def _forget_kept(now: datetime, tx: Transaction) -> None:
+    tx.deliveries.forget_kept(now)
 
 
 def _erase_left(now: datetime, tx: Transaction) -> None:

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 from telegram.error import TelegramError
 
+from adapters.proxy import proxy_for
 from adapters.telegram.errors import word_for
 from adapters.telegram.receive import make_bot
-from adapters.telegram.request import AiohttpRequest, proxy_for
+from adapters.telegram.request import AiohttpRequest
 from adapters.telegram.settings import TelegramSettings
 
 

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from telegram.constants import MessageLimit
 
-from adapters.telegram.cut import LIMIT, cut
-from adapters.telegram.markdown import formatted
-from core.messages import Mark, Segment
+from core.cut import cut_segment, utf16_units
+from core.markdown import formatted
+from core.messages import Segment
+
+LIMIT = int(MessageLimit.MAX_TEXT_LENGTH)
+"""UTF-16 code units (Bot API, sendMessage)."""
 
 
 def render(markdown: str, limit: int = LIMIT) -> list[Segment]:
     """The pieces join to the text; a mark that a cut goes through (a code block, say) is in both pieces."""
-    whole = formatted(markdown)
-    segments, start = [], 0
-    for text in cut(whole.text, limit):
-        segments.append(Segment(text, _within(whole.marks, start, start + len(text))))
-        start += len(text)
-    return segments
-
-
-def _within(marks: tuple[Mark, ...], start: int, end: int) -> tuple[Mark, ...]:
-    return tuple(
-        replace(mark, start=max(mark.start, start) - start, end=min(mark.end, end) - start)
-        for mark in marks
-        if mark.start < end and mark.end > start
-    )
+    return cut_segment(formatted(markdown), limit, utf16_units)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from telegram.error import NetworkError, TelegramError, TimedOut
@@ -76,20 +74,6 @@ class AiohttpRequest(BaseRequest):
         if not isinstance(answer, dict) or not {"result", "error_code"} & answer.keys():
             raise TelegramError("Invalid server response")
         return answer
-
-
-def proxy_for(url: str) -> str | None:
-    """The http proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY of the environment name for an address.
-
-    Asked once: the HTTP client would look them up for every request.
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if host in ("localhost", "127.0.0.1", "::1") or proxy_bypass(host):
-        return None
-    proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
-    return proxy if proxy.startswith(("http://", "https://")) else None
 
 
 def _form(data: RequestData | None) -> aiohttp.FormData | dict[str, str] | None:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from bot.compose import model_endpoints
-from bot.doctor import machine, services, stores
+from bot.doctor import machine, services, stores, wechat
 from bot.doctor.finding import Finding, State
 from bot.doctor.surroundings import Surroundings, look_around
 from core.model.client import ModelEndpoint
@@ -26,7 +26,7 @@ CHECK_SECONDS = 10.0
 class Check:
     name: str
     """As in its findings."""
-    look: Callable[[Surroundings], Awaitable[Finding]]
+    look: Callable[[Surroundings], Awaitable[Finding | list[Finding]]]
     with_wrong_settings: bool = False
     """Also makes sense where some other setting is wrong."""
 
@@ -46,6 +46,7 @@ CHECKS = (  # the quick ones first: each line is shown once those before it are
     Check("redis", stores.redis),
     Check("clock", machine.clock, with_wrong_settings=True),
     Check("telegram", services.telegram),
+    Check("wechat", wechat.wechat),
 )
 
 
@@ -58,8 +59,9 @@ async def examine(environ: Mapping[str, str], tell: Callable[[Finding], None]) -
         tell(finding)
     checks = (*CHECKS, *_model_checks(around))
     for task in [asyncio.create_task(_bounded(check, around)) for check in checks]:
-        findings.append(await task)
-        tell(findings[-1])
+        for finding in await task:
+            findings.append(finding)
+            tell(finding)
     return findings
 
 
@@ -91,20 +93,21 @@ async def _model(endpoint: ModelEndpoint, around: Surroundings) -> Finding:
     return await services.model(endpoint)
 
 
-async def _bounded(check: Check, around: Surroundings) -> Finding:
+async def _bounded(check: Check, around: Surroundings) -> list[Finding]:
     if not (around.whole or check.with_wrong_settings):
-        return Finding(
-            check.name, State.SKIPPED, "没有检查 · not checked", "先改好设置 · settings come first"
-        )
+        return [
+            Finding(check.name, State.SKIPPED, "没有检查 · not checked", "先改好设置 · settings come first")
+        ]
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            return await check.look(around)
+            found = await check.look(around)
     except TimeoutError:
-        found = f"{CHECK_SECONDS:.0f} 秒内没有结果 · no result within {CHECK_SECONDS:.0f} s"
-        return Finding(check.name, State.FAIL, found, "看磁盘、网络和 DNS · look at disk, network and DNS")
+        late = f"{CHECK_SECONDS:.0f} 秒内没有结果 · no result within {CHECK_SECONDS:.0f} s"
+        return [Finding(check.name, State.FAIL, late, "看磁盘、网络和 DNS · look at disk, network and DNS")]
     except Exception as error:  # noqa: BLE001 - the check's top: the others must have their say
-        found = f"检查本身出错 · the check itself failed ({type(error).__name__})"
-        return Finding(check.name, State.FAIL, found, "请报告 · please report it")
+        broke = f"检查本身出错 · the check itself failed ({type(error).__name__})"
+        return [Finding(check.name, State.FAIL, broke, "请报告 · please report it")]
+    return found if isinstance(found, list) else [found]
 
 
 class _LooseThreads(ThreadPoolExecutor):

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 
 from core.commands.asked import Asked, Done
+from core.commands.words import WORDED
 from core.messages import Button, Media, MediaKind, Role, Segment, Source
 from core.ports import Pending, PersonRecord
 from core.wording import in_words
@@ -74,13 +75,28 @@ def _parts(messages: Sequence[dict[str, str]]) -> list[list[dict[str, str]]]:
 
 
 async def delete_me(asked: Asked) -> Done:
-    """Asks first; what the person then presses says `yes` or `no`."""
-    pressed_on = asked.command.message_id
-    if pressed_on is None:
+    """Asks first; what the person then presses, or says in a button's words, says `yes` or `no`."""
+    pressed_on, answer = asked.command.message_id, asked.command.argument
+    if pressed_on is None and not _answered_in_words(asked):
         return ask_first(asked)
-    if asked.command.argument != "yes":
+    if answer != "yes":
         return Done((Segment(asked.say("delete_me.kept"), replaces=pressed_on),))
     return erasing(asked, (Segment(asked.say("delete_me.gone"), replaces=pressed_on),))
+
+
+def _answered_in_words(asked: Asked) -> bool:
+    """Where there are no buttons, their words answer the question.
+
+    A yes only if the question was the last thing said: a button's words may also be said of something else,
+    and what is erased is gone.
+    """
+    if asked.conversation.platform not in WORDED:
+        return False
+    if asked.command.argument != "yes":
+        return asked.command.argument == "no"
+    questions = {phrases.commands["delete_me"]["ask"].strip() for phrases in asked.every_phrases.values()}
+    last = asked.conversation.window[-1:]
+    return any(said.role is Role.ASSISTANT and said.text in questions for said in last)
 
 
 def ask_first(asked: Asked) -> Done:

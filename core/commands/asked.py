@@ -25,6 +25,8 @@ COMMANDS: dict[str, frozenset[ConversationKind]] = {
     "delete_me": PRIVATE,
 }
 """What people can type or choose from a channel's menu, in its order, and where."""
+IN_WORDS_ONLY: dict[str, frozenset[ConversationKind]] = {"more": PRIVATE}
+"""What people can say besides where commands are said in words (core/commands/words.py), and where."""
 BUTTONS_ONLY = frozenset({"consent", "feedback"})
 """What only our own buttons say."""
 JOINED = "joined"
@@ -75,6 +77,8 @@ class Done:
     effect: Callable[[Transaction], None] | None = None
     written: bool = True
     """Whether command and answer go into the history."""
+    language: Language | None = None
+    """What it is said in, where the command itself has changed that."""
 
 
 def command_of(text: str, message_id: str | None = None) -> Command | None:

@@ -1,4 +1,4 @@
-"""What a person can do to a conversation: begin anew, hush, say how an answer was."""
+"""What a person can do to a conversation: begin anew, hush, say how an answer was, ask for what was kept back."""
 
 from __future__ import annotations
 
@@ -50,6 +50,14 @@ async def feedback(asked: Asked) -> Done:
         lambda tx: _judged(tx.feedback.judge(conversation_id, user_id, message_id, verdict, now)),
         written=False,
     )
+
+
+async def more(asked: Asked) -> Done:
+    """Whatever is kept back for the person goes out beside this by itself: only if there is nothing, that is said."""
+    conversation_id, event_id = asked.conversation.id, asked.by.message.event_id
+    if await asked.store.read(lambda tx: tx.deliveries.is_owed(conversation_id, event_id)):
+        return Done((), written=False)
+    return Done((Segment(asked.say("more.nothing")),), written=False)
 
 
 def _judged(_: bool) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from core.commands.account import ask_first, erasing
-from core.commands.asked import COMMANDS, Asked, Done
+from core.commands.asked import COMMANDS, IN_WORDS_ONLY, Asked, Done
+from core.commands.words import WORDED
 from core.messages import Button, Segment
 from core.ports import Transaction
 from core.settings import ConversationSettings
@@ -24,26 +25,25 @@ def _consent_buttons(asked: Asked) -> tuple[tuple[Button, ...], ...]:
 
 async def consent(asked: Asked) -> Done:
     """The answer to `start`'s question. A no leaves nothing of them behind."""
-    start_stays = Segment("", replaces=asked.command.message_id)
+    pressed_on = asked.command.message_id
+    start_stays = () if pressed_on is None else (Segment("", replaces=pressed_on),)
     if asked.command.argument != "yes" and asked.conversation.person.consented_at is not None:
         return ask_first(asked)  # an old button: they have been talking since
     if asked.command.argument != "yes":
-        return erasing(asked, (start_stays, Segment(asked.say("start.declined"))))
+        return erasing(asked, (*start_stays, Segment(asked.say("start.declined"))))
     user_id = asked.by.user_id
     agreed = replace(asked.conversation.person, consented_at=asked.now)
     return Done(
-        (start_stays, Segment(asked.say("start.agreed"))),
+        (*start_stays, Segment(asked.say("start.agreed"))),
         lambda tx: tx.people.update_settings(user_id, agreed),
     )
 
 
 async def help_(asked: Asked) -> Done:
-    kind = asked.conversation.kind
-    told = [
-        f"/{name} {asked.phrases.commands['menu'][name]}"
-        for name, places in COMMANDS.items()
-        if kind in places and name != "help"
-    ]
+    kind, offered, means = asked.conversation.kind, COMMANDS, asked.phrases.commands["menu"]
+    if asked.conversation.platform in WORDED:
+        offered, means = offered | IN_WORDS_ONLY, means | asked.phrases.commands["menu_in_words"]
+    told = [f"/{name} {means[name]}" for name, places in offered.items() if kind in places and name != "help"]
     intro = asked.say("help.group" if asked.in_group else "help.private")
     return Done((Segment("\n".join([intro, "", *told])),))
 

@@ -8,12 +8,15 @@ from functools import cache
 from zoneinfo import available_timezones
 
 from core.commands.asked import Asked, Done
+from core.commands.words import WORDED
 from core.errors import ChatGoesOn, DeliveryFailed, RecipientGone
 from core.language import Language
 from core.messages import Button, Segment
 from core.settings import ConversationSettings, GroupAnswers, PersonSettings, QuietHours, ReplyStyle
 
 PRIVATE_MENU = ("language", "timezone", "quiet", "style", "wait", "feedback")
+WORDED_MENU = ("language", "timezone", "wait")
+"""What has an effect where commands are said in words: no message there is silent, has bubbles or buttons."""
 GROUP_MENU = ("answers", "style", "wait")
 ZONES = (
     "Asia/Shanghai",
@@ -58,7 +61,7 @@ async def settings(asked: Asked) -> Done:
         return refused
     now = _Chosen(asked.conversation.person, asked.conversation.settings)
     name, _, value = re.sub(r"\s*[\s=]\s*", " ", asked.command.argument).partition(" ")
-    offered = GROUP_MENU if asked.in_group else PRIVATE_MENU
+    offered = _offered(asked)
     if name not in offered:
         return Done((_menu(asked, now, offered),))
     if not value:
@@ -74,11 +77,18 @@ async def settings(asked: Asked) -> Done:
         return Done(
             (_menu(asked, chosen, offered),),
             lambda tx: tx.people.update_settings(user_id, chosen.person),
+            language=chosen.person.language,
         )
     segments = [_menu(asked, chosen, offered)]
     if chosen.place.answers is GroupAnswers.ALWAYS and now.place.answers is not GroupAnswers.ALWAYS:
         segments.append(Segment(asked.say("settings.always")))  # everybody there has to know
     return Done(tuple(segments), lambda tx: tx.conversations.update_settings(conversation_id, chosen.place))
+
+
+def _offered(asked: Asked) -> tuple[str, ...]:
+    if asked.in_group:
+        return GROUP_MENU
+    return WORDED_MENU if asked.conversation.platform in WORDED else PRIVATE_MENU
 
 
 async def refused_in_group(asked: Asked) -> Done | None:

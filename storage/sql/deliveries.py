@@ -8,8 +8,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
-from core.messages import EVERY_PLATFORM, ConversationKind, Delivery, DeliveryState, Platform
-from core.ports import DeliveryRecord, SentDelivery
+from core.errors import LeaseLost
+from core.messages import EVERY_PLATFORM, ConversationKind, Delivery, DeliveryState, Platform, Segment
+from core.ports import DeliveryRecord, Passable, SentDelivery
 from storage.keys import KeyRing
 from storage.sql.models import Conversation, DeliveryRow, User
 from storage.sql.segments import unpacked
@@ -43,10 +44,153 @@ class SqlDeliveries:
         for some in batched_ids(conversation_ids):
             self._connection.execute(_RENEW, {"conversations": some, "me": owner, "until": until})
 
-    def mark_sent(self, delivery_id: int, platform_message_id: str | None, now: datetime) -> None:
-        self._connection.execute(
-            _MARK_SENT, {"delivery": delivery_id, "message": platform_message_id, "now": now}
+    def mark_sent(
+        self,
+        delivery_id: int,
+        platform_message_id: str | None,
+        now: datetime,
+        keep_until: datetime | None = None,
+    ) -> None:
+        values = {"delivery": delivery_id, "message": platform_message_id, "now": now}
+        if keep_until is None:
+            self._connection.execute(_MARK_SENT, values)
+        else:
+            self._connection.execute(_MARK_SENT_AND_KEPT, {**values, "keep": keep_until})
+
+    def hold(self, conversation_id: int, reason: str, now: datetime) -> int:
+        return self._connection.execute(
+            update(DeliveryRow)
+            .where(
+                DeliveryRow.conversation_id == conversation_id,
+                DeliveryRow.state == DeliveryState.PENDING,
+                # Not what rides on a response at this moment.
+                or_(DeliveryRow.passed_with.is_(None), DeliveryRow.next_attempt_at <= now),
+            )
+            .values(
+                state=DeliveryState.HELD,
+                reason=reason[:64],
+                passed_with=None,
+                lease_owner=None,
+                lease_until=None,
+            )
+        ).rowcount
+
+    def passable(self, conversation_id: int, event_id: str, now: datetime) -> Passable:
+        rode = self._connection.execute(
+            _UNSENT_COLUMNS.where(
+                DeliveryRow.conversation_id == conversation_id,
+                DeliveryRow.passed_with == event_id,
+                or_(DeliveryRow.state != DeliveryState.SENT, DeliveryRow.keep_until > now),
+            )
+        ).all()
+        if rode:
+            return Passable(tuple(map(self._open, rode)), again=True)
+        unsent = self._connection.execute(
+            _UNSENT_COLUMNS.where(
+                DeliveryRow.conversation_id == conversation_id,
+                DeliveryRow.state.in_((DeliveryState.PENDING, DeliveryState.HELD)),
+            )
         )
+        free: list[Delivery] = []
+        for row in unsent:
+            rides = row.passed_with is not None and row.next_attempt_at > now
+            if rides:
+                continue
+            if row.lease_until is not None and row.lease_until >= now:
+                break  # in order: what comes after it has to wait, too
+            free.append(self._open(row))
+        return Passable(tuple(free), again=False)
+
+    def pass_on(
+        self,
+        conversation_id: int,
+        event_id: str,
+        delivery_ids: Sequence[int],
+        now: datetime,
+        until: datetime,
+        *,
+        rest_due: bool,
+    ) -> None:
+        passed = self._connection.execute(
+            update(DeliveryRow)
+            .where(
+                DeliveryRow.id.in_(delivery_ids),
+                DeliveryRow.state.in_((DeliveryState.PENDING, DeliveryState.HELD)),
+                or_(
+                    DeliveryRow.passed_with.is_(None),
+                    DeliveryRow.passed_with == event_id,
+                    DeliveryRow.next_attempt_at <= now,
+                ),
+                or_(DeliveryRow.lease_until.is_(None), DeliveryRow.lease_until < now),
+            )
+            .values(
+                state=DeliveryState.PENDING,
+                passed_with=event_id,
+                next_attempt_at=until,
+                lease_owner=None,
+                lease_until=None,
+            )
+        )
+        if passed.rowcount != len(delivery_ids):
+            raise LeaseLost
+        if rest_due:
+            self._connection.execute(
+                update(DeliveryRow)
+                .where(
+                    DeliveryRow.conversation_id == conversation_id,
+                    DeliveryRow.state.in_((DeliveryState.PENDING, DeliveryState.HELD)),
+                    DeliveryRow.passed_with.is_(None),
+                    DeliveryRow.lease_owner.is_(None),
+                )
+                .values(state=DeliveryState.PENDING, next_attempt_at=now)
+            )
+
+    def mark_passed(self, conversation_id: int, event_id: str, now: datetime, keep_until: datetime) -> None:
+        self._connection.execute(
+            update(DeliveryRow)
+            .where(
+                DeliveryRow.conversation_id == conversation_id,
+                DeliveryRow.passed_with == event_id,
+                DeliveryRow.state == DeliveryState.PENDING,
+            )
+            .values(
+                state=DeliveryState.SENT,
+                attempts=DeliveryRow.attempts + 1,
+                sent_at=now,
+                next_attempt_at=now,
+                keep_until=keep_until,
+                reason=None,
+            )
+        )
+
+    def is_owed(self, conversation_id: int, event_id: str) -> bool:
+        owed = select(DeliveryRow.id).where(
+            DeliveryRow.conversation_id == conversation_id,
+            or_(
+                DeliveryRow.state.in_((DeliveryState.PENDING, DeliveryState.HELD)),
+                DeliveryRow.passed_with == event_id,
+            ),
+        )
+        return self._connection.execute(owed.limit(1)).first() is not None
+
+    def kept(self, delivery_id: int, now: datetime) -> Segment | None:
+        row = self._connection.execute(
+            select(DeliveryRow.id, DeliveryRow.body, DeliveryRow.keep_until, DeliveryRow.state, User.data_key)
+            .join(User, User.id == DeliveryRow.user_id)
+            .where(DeliveryRow.id == delivery_id)
+        ).one_or_none()
+        if row is None or not row.body:
+            return None
+        if row.state == DeliveryState.SENT and (row.keep_until is None or row.keep_until <= now):
+            return None
+        return unpacked(self._keys.open(row.data_key, row.body, row.id))
+
+    def has_kept(self, now: datetime) -> bool:
+        kept = select(DeliveryRow.id).where(DeliveryRow.keep_until < now).limit(1)
+        return self._connection.execute(kept).first() is not None
+
+    def forget_kept(self, now: datetime) -> int:
+        return self._connection.execute(_FORGET_KEPT, {"now": now}).rowcount
 
     def mark_failed(
         self, delivery_id: int, owner: str, reason: str, next_attempt_at: datetime | None, now: datetime
@@ -173,6 +317,7 @@ class SqlDeliveries:
             kind=ConversationKind(row.kind),
             segment=unpacked(self._keys.open(row.data_key, row.body, row.id)),
             attempts=row.attempts,
+            pending=row.state != DeliveryState.SENT,
         )
 
 
@@ -206,7 +351,7 @@ _RENEW = (
     )
     .values(lease_until=bindparam("until", type_=Utc()))
 )
-_UNSENT = (
+_UNSENT_COLUMNS = (
     select(
         DeliveryRow.id,
         DeliveryRow.conversation_id,
@@ -214,6 +359,9 @@ _UNSENT = (
         DeliveryRow.attempts,
         DeliveryRow.next_attempt_at,
         DeliveryRow.lease_owner,
+        DeliveryRow.lease_until,
+        DeliveryRow.passed_with,
+        DeliveryRow.state,
         Conversation.platform,
         Conversation.chat_id,
         Conversation.kind,
@@ -221,9 +369,9 @@ _UNSENT = (
     )
     .join(Conversation, Conversation.id == DeliveryRow.conversation_id)
     .join(User, User.id == DeliveryRow.user_id)
-    .where(_OF_CONVERSATION)
     .order_by(DeliveryRow.urgent.desc(), DeliveryRow.id)
 )
+_UNSENT = _UNSENT_COLUMNS.where(_OF_CONVERSATION)
 _MARK_SENT = (
     update(DeliveryRow)
     .where(DeliveryRow.id == bindparam("delivery"))
@@ -238,4 +386,24 @@ _MARK_SENT = (
         lease_owner=None,
         lease_until=None,
     )
+)
+_MARK_SENT_AND_KEPT = (
+    update(DeliveryRow)
+    .where(DeliveryRow.id == bindparam("delivery"))
+    .values(
+        state=DeliveryState.SENT,
+        attempts=DeliveryRow.attempts + 1,
+        platform_message_id=bindparam("message", type_=Exact()),
+        sent_at=bindparam("now", type_=Utc()),
+        next_attempt_at=bindparam("now", type_=Utc()),
+        keep_until=bindparam("keep", type_=Utc()),
+        reason=None,
+        lease_owner=None,
+        lease_until=None,
+    )
+)
+_FORGET_KEPT = (
+    update(DeliveryRow)
+    .where(DeliveryRow.keep_until < bindparam("now", type_=Utc()))
+    .values(body=b"", keep_until=None)
 )

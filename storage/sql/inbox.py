@@ -29,7 +29,7 @@ from core.messages import (
     Role,
     Source,
 )
-from core.ports import Accepted, Outcome, Pending
+from core.ports import Accepted, Outcome, Pending, Tried
 from core.safety.rules import Risk, assess, risk_of
 from core.settings import GroupAnswers
 from core.wording import edited_in_words, kept_in_words, said_at_last
@@ -241,6 +241,19 @@ class SqlInbox:
         if row.body is None and row.said is None:
             return None
         return kept_in_words(self.open(row).message) if row.body is not None else self._history_text(row)
+
+    def is_waiting(self, inbox_id: int) -> bool:
+        state = select(InboxMessage.state).where(InboxMessage.id == inbox_id)
+        return self._connection.execute(state).scalar_one_or_none() == InboxState.PENDING
+
+    def try_again(self, inbox_id: int) -> Tried | None:
+        self._connection.execute(
+            update(InboxMessage).where(InboxMessage.id == inbox_id).values(tries=InboxMessage.tries + 1)
+        )
+        row = self._connection.execute(
+            select(InboxMessage.tries, InboxMessage.received_at).where(InboxMessage.id == inbox_id)
+        ).one_or_none()
+        return None if row is None else Tried(row.tries, row.received_at)
 
     def outcome_of(self, inbox_id: int) -> Outcome | None:
         row = self._connection.execute(_OUTCOME, {"inbox": inbox_id}).one_or_none()

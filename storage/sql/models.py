@@ -116,6 +116,8 @@ class InboxMessage(Table):
     platform_message_id: Mapped[str | None] = mapped_column(Exact())
     edits: Mapped[int] = mapped_column(default=0, server_default="0")
     """How often it was changed while it waited: a turn that read it before is void."""
+    tries: Mapped[int] = mapped_column(default=1, server_default="1")
+    """How often its platform brought it, where that is counted."""
     turn_id: Mapped[int | None] = mapped_column(Id)
     received_at: Mapped[datetime] = mapped_column(Utc)
     done_at: Mapped[datetime | None] = mapped_column(Utc)
@@ -149,6 +151,7 @@ class DeliveryRow(Table):
         Index("ix_deliveries_conversation", "conversation_id", "state", "id"),
         Index("ix_deliveries_lease_owner", "lease_owner"),
         Index("ix_deliveries_platform_message", "conversation_id", "platform_message_id"),
+        Index("ix_deliveries_passed_with", "conversation_id", "passed_with"),
         _MYSQL,
     )
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
@@ -165,6 +168,10 @@ class DeliveryRow(Table):
     lease_until: Mapped[datetime | None] = mapped_column(Utc)
     reason: Mapped[str | None] = mapped_column(String(64))
     platform_message_id: Mapped[str | None] = mapped_column(Exact())
+    passed_with: Mapped[str | None] = mapped_column(Exact())
+    """The event on whose response it rode. Until it is `sent` nobody knows whether that response arrived."""
+    keep_until: Mapped[datetime | None] = mapped_column(Utc, index=True)
+    """Until when a sent one keeps its body: its event may be handed over again, its file fetched."""
     created_at: Mapped[datetime] = mapped_column(Utc)
     sent_at: Mapped[datetime | None] = mapped_column(Utc)
 

@@ -120,6 +120,7 @@ class SqlTurns:
 
     def _write_deliveries(self, result: TurnResult, user_id: int, data_key: bytes) -> None:
         due = accumulate(timedelta(seconds=segment.pause_seconds) for segment in result.segments)
+        first = result.push_after or result.finished_at
         rows = [
             self._message(
                 new_id(),
@@ -131,7 +132,7 @@ class SqlTurns:
                 state=DeliveryState.PENDING,
                 attempts=0,
                 urgent=segment.urgent,
-                next_attempt_at=result.finished_at + after,
+                next_attempt_at=first + after,
                 created_at=result.finished_at,
             )
             for segment, after in zip(result.segments, due, strict=True)

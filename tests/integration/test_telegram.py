@@ -20,13 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telegram.error import TelegramError
 
+from adapters.proxy import proxy_for
 from adapters.telegram.buttons import ButtonSeal
-from adapters.telegram.cut import LIMIT, cut
 from adapters.telegram.parse import ALLOWED_UPDATES
 from adapters.telegram.receive import PATH, TelegramReceiver, make_bot
-from adapters.telegram.request import AiohttpRequest, proxy_for
+from adapters.telegram.render import LIMIT
+from adapters.telegram.request import AiohttpRequest
 from adapters.telegram.send import TelegramSender
 from adapters.telegram.settings import TelegramSettings
+from core.cut import cut, utf16_units
 from core.errors import IdempotencyConflict, StoreUnavailable
 from core.messages import ConversationKind, Delivery, IncomingMessage, Platform, PlatformEvent, Segment
 from core.ports import Accepted
@@ -643,7 +645,7 @@ async def test_a_blank_piece_is_left_out(api: FakeTelegramApi) -> None:
     settings = TelegramSettings(token=TOKEN, webhook=False, api_base_url=api.base_url)
     sender = TelegramSender(make_bot(settings, request, request), ButtonSeal(TOKEN))
     try:
-        for piece in cut("开头" + "\n" * (3 * LIMIT) + "结尾"):
+        for piece in cut("开头" + "\n" * (3 * LIMIT) + "结尾", LIMIT, utf16_units):
             await sender.send(a_delivery(person, piece))
     finally:
         await request.shutdown()
@@ -680,7 +682,7 @@ def units(text: str) -> int:
 
 @given(st.text(max_size=200), st.integers(2, 40))
 def test_pieces_join_to_any_text_within_any_limit(text: str, limit: int) -> None:
-    pieces = cut(text, limit)
+    pieces = cut(text, limit, utf16_units)
     assert "".join(pieces) == text
     assert all(piece and len(piece.encode("utf-16-le", "surrogatepass")) // 2 <= limit for piece in pieces)
 
@@ -693,7 +695,7 @@ def test_no_character_is_cut_that_fits_a_piece(characters: list[str], limit: int
         at += len(character)
         boundaries.add(at)
     start = 0
-    for piece in cut(text, limit):
+    for piece in cut(text, limit, utf16_units):
         end = start + len(piece)
         assert units(piece) <= limit
         assert end in boundaries or not any(start < boundary < end for boundary in boundaries), (piece, text)
@@ -704,7 +706,7 @@ def test_no_character_is_cut_that_fits_a_piece(characters: list[str], limit: int
 @given(st.lists(st.sampled_from(CHARACTERS), min_size=1, max_size=30), st.integers(1, 1200))
 def test_telegrams_own_limit_is_kept(characters: list[str], times: int) -> None:
     text = "".join(characters) * times
-    pieces = cut(text)
+    pieces = cut(text, LIMIT, utf16_units)
     assert "".join(pieces) == text
     assert all(units(piece) <= 4096 for piece in pieces)
     assert len(pieces) <= units(text) // (4096 // 4 - 16) + 1, "no crumbs"
@@ -724,11 +726,11 @@ def test_telegrams_own_limit_is_kept(characters: list[str], times: int) -> None:
     ],
 )
 def test_a_cut_is_made_at_the_best_place(text: str, pieces: list[str]) -> None:
-    assert cut(text, 8) == pieces
+    assert cut(text, 8, utf16_units) == pieces
 
 
 def test_cutting_takes_time_in_proportion_to_the_text() -> None:
     text = "我在听。你慢慢说，" * 40_000
     began = time.process_time()
-    assert "".join(cut(text)) == text
+    assert "".join(cut(text, LIMIT, utf16_units)) == text
     assert time.process_time() - began < 1.0

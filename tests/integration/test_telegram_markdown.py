@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.telegram.buttons import ButtonSeal
-from adapters.telegram.cut import LIMIT
-from adapters.telegram.markdown import formatted
 from adapters.telegram.receive import make_bot
-from adapters.telegram.render import render
+from adapters.telegram.render import LIMIT, render
 from adapters.telegram.request import AiohttpRequest
 from adapters.telegram.send import TelegramSender
 from adapters.telegram.settings import TelegramSettings
+from core.markdown import formatted
 from core.messages import ConversationKind, Delivery, Mark, MarkKind, Platform, Segment
 from storage.sql.segments import packed, unpacked
 from tests.fakes.telegram_api import TOKEN, FakeTelegramApi

@@ -21,7 +21,7 @@ _PARSER.disable(["code", "lheading"])
 _TOO_DEEP = re.compile(r"^(?:[ \t]*(?:>|[-+*]|\d{1,9}[.)])){20}", re.MULTILINE)
 """The parser leaves out what is nested deeper than it goes: such a text is sent as it is."""
 _HOST = re.compile(r"(?:[\w-]{1,63}\.)+[\w-]{2,63}")
-"""What Telegram takes for a web address; it refuses a whole message for another."""
+"""What platforms take for a web address; Telegram refuses a whole message for another."""
 _INLINE = {"strong": MarkKind.BOLD, "em": MarkKind.ITALIC, "s": MarkKind.STRIKETHROUGH}
 _NEWLINES = frozenset({"softbreak", "hardbreak"})
 

@@ -1,13 +1,14 @@
-"""Cutting a text into pieces that Telegram takes: 4096 UTF-16 code units each (Bot API, sendMessage)."""
+"""Cutting a text into pieces that a platform takes, at the best place there is."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
+from dataclasses import replace
 
-from telegram.constants import MessageLimit
+from core.messages import Mark, Segment
 
-LIMIT = int(MessageLimit.MAX_TEXT_LENGTH)
 _PARAGRAPH = re.compile(r"\n\n+")
 _LINE = re.compile(r"\n")
 _SENTENCE = re.compile(r"[。！？!?…]+[”’」』）)\"']*|[.]\s")
@@ -24,22 +25,52 @@ _HANGUL_INITIALS = range(0x1100, 0x115F + 1)
 _HANGUL = (_HANGUL_INITIALS, range(0xAC00, 0xD7A3 + 1))
 
 
-def cut(text: str, limit: int = LIMIT) -> list[str]:
-    """Pieces that join to the text, each within the limit (of at least 2), cut at the best place there is:
-    after a paragraph, a line, a sentence, a blank, else between two characters as readers see them."""
+def utf16_units(character: str) -> int:
+    """As Telegram and Discord count."""
+    return 2 if character > "\uffff" else 1
+
+
+def utf8_bytes(character: str) -> int:
+    """As WeChat counts."""
+    return len(character.encode())
+
+
+def cut(text: str, limit: int, size: Callable[[str], int]) -> list[str]:
+    """Pieces that join to the text, each within the limit (of at least 4), cut at the best place there is:
+    after a paragraph, a line, a sentence, a blank, else between two characters as readers see them.
+
+    `size`: what a character counts towards the limit.
+    """
     pieces, start = [], 0
-    while (end := _end_of_fitting(text, start, limit)) < len(text):
+    while (end := _end_of_fitting(text, start, limit, size)) < len(text):
         place = _best_cut(text, start, end)
         pieces.append(text[start:place])
         start = place
     return [*pieces, text[start:]] if text else pieces
 
 
-def _end_of_fitting(text: str, start: int, limit: int) -> int:
+def cut_segment(whole: Segment, limit: int, size: Callable[[str], int]) -> list[Segment]:
+    """A text with its marks, cut; a mark that a cut goes through (a code block, say) is in both pieces."""
+    segments, start = [], 0
+    for text in cut(whole.text, limit, size):
+        segments.append(Segment(text, _within(whole.marks, start, start + len(text))))
+        start += len(text)
+    return segments
+
+
+def _within(marks: tuple[Mark, ...], start: int, end: int) -> tuple[Mark, ...]:
+    return tuple(
+        replace(mark, start=max(mark.start, start) - start, end=min(mark.end, end) - start)
+        for mark in marks
+        if mark.start < end and mark.end > start
+    )
+
+
+def _end_of_fitting(text: str, start: int, limit: int, size: Callable[[str], int]) -> int:
     """Where the longest piece from `start` on ends."""
     units = 0
     for index in range(start, min(len(text), start + limit)):
-        units += 2 if text[index] > "\uffff" else 1
+        units += size(text[index])
         if units > limit:
             return max(index, start + 1)
     return min(len(text), start + limit)
