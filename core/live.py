@@ -43,6 +43,8 @@ class LiveReply:
         self.text = ""
         self.outcome: Outcome | None = None
         self.watchers = 0
+        self.readers = 0
+        """Those of them who see it while it is written."""
         self.answered_by = 0
         """How many watch, and how many turns write: while there is either, it is kept."""
         self._changed: asyncio.Future[None] | None = None
@@ -94,14 +96,19 @@ class LiveReplies:
         self._replies: dict[tuple[Platform, str], LiveReply] = {}
 
     @contextmanager
-    def watch(self, platform: Platform, event_id: str) -> Iterator[LiveReply]:
-        """Watch an event's answer; several may watch the same. Begin before the event is accepted."""
+    def watch(self, platform: Platform, event_id: str, *, reads: bool = True) -> Iterator[LiveReply]:
+        """Watch an event's answer; several may watch the same. Begin before the event is accepted.
+
+        `reads`: what is written of it is shown at once.
+        """
         reply = self._replies.setdefault((platform, event_id), LiveReply())
         reply.watchers += 1
+        reply.readers += reads
         try:
             yield reply
         finally:
             reply.watchers -= 1
+            reply.readers -= reads
             self._forget_unused(platform, event_id)
 
     @contextmanager

@@ -23,6 +23,8 @@ from core.ports import Clock, Inbox, Passable, Store, Transaction
 ASKED_AGAIN_WITHIN = timedelta(seconds=30)
 """How long a platform may ask again for a response that it lost."""
 TAKE_TRIES = 3
+IS_OPEN_SECONDS = 0.5
+"""How often to look whether somebody still waits for the response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,37 +61,43 @@ class PassiveReplies:
     @asynccontextmanager
     async def receiving(self, message: IncomingMessage) -> AsyncIterator[Arrival]:
         """Store a message, or learn that it is known. Raises as Inbox.accept."""
-        with self._live.watch(message.platform, message.event_id) as live:
+        with self._live.watch(message.platform, message.event_id, reads=False) as live:
             accepted = await self._inbox.accept(message)
             assert accepted is not None, "nobody overhears a chat of two"
             times, since_first = 1, timedelta()
             if accepted.duplicate:
                 tried = await self._store.write(lambda tx: tx.inbox.try_again(accepted.inbox_id))
-                if tried is not None:
-                    times, since_first = tried.times, self._clock.now() - tried.first_at
+                times = tried.times if tried is not None else 2
+                since_first = self._clock.now() - tried.first_at if tried is not None else since_first
             yield Arrival(message, accepted.inbox_id, accepted.conversation_id, times, since_first, live)
 
-    async def settled(self, arrival: Arrival, seconds: float) -> bool:
-        """Wait until the message has its answer, if it needs one; False when that takes longer."""
-        try:
-            async with asyncio.timeout(seconds):
-                while arrival.live.outcome is None and await self._is_waiting(arrival):
-                    await self._changed(arrival.live)
-        except TimeoutError:
-            return arrival.live.outcome is not None
+    async def settled(self, arrival: Arrival, seconds: float, is_open: Callable[[], bool]) -> bool:
+        """Wait until the message has its answer, if it needs one; False when that takes longer, or nobody is there
+        any more to hear it."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + seconds
+        if arrival.times > 1 and not await self._is_waiting(arrival):
+            return True
+        while arrival.live.outcome is None:
+            left = ends - loop.time()
+            if left <= 0 or not is_open():
+                return False
+            changed = await self._changed(arrival.live, min(left, self._look_seconds or IS_OPEN_SECONDS))
+            if not changed and self._look_seconds is not None and not await self._is_waiting(arrival):
+                return True  # another process answered it
         return True
 
     async def _is_waiting(self, arrival: Arrival) -> bool:
         return await self._store.read(lambda tx: tx.inbox.is_waiting(arrival.inbox_id))
 
-    async def _changed(self, live: LiveReply) -> None:
-        """Until something happens to the answer, or it is time to look whether another process gave it."""
+    async def _changed(self, live: LiveReply, seconds: float) -> bool:
+        """Whether something happens to the answer within so long."""
         try:
-            async with asyncio.timeout(self._look_seconds):
-                while live.outcome is None:
-                    await live.changed()
+            async with asyncio.timeout(seconds):
+                await live.changed()
         except TimeoutError:
-            pass
+            return False
+        return True
 
     async def has_newer(self, arrival: Arrival) -> bool:
         """Whether a later message of the conversation waits: the answer can ride on the response to that."""

@@ -79,7 +79,7 @@ class _Watchers:
             audience.begin(turn_id)
 
     def append(self, text: str) -> None:
-        self._watched = self._watched or any(reply.watchers for reply in self._replies)
+        self._watched = self._watched or any(reply.readers for reply in self._replies)
         for audience in self._audiences:
             audience.append(text)
 

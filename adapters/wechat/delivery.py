@@ -86,18 +86,11 @@ class Responder:
                 return response
         last = self._is_last(arrival, asked_at)
         until = asked_at + (HOLD_SECONDS if last else CLOSED_AFTER_SECONDS)
-        if await self._settled(arrival, until, is_open):
+        if await self._replies.settled(arrival, until - time.monotonic(), is_open):
             return await self._what_there_is(arrival) or SUCCESS
         if not last:
             return None
         return await self._at_the_deadline(arrival)
-
-    async def _settled(self, arrival: Arrival, until: float, is_open: Callable[[], bool]) -> bool:
-        """Wait for the answer, as long as somebody is there to hear it."""
-        while (left := until - time.monotonic()) > 0 and is_open():
-            if await self._replies.settled(arrival, min(left, 0.5)):
-                return True
-        return False
 
     async def _what_there_is(self, arrival: Arrival) -> Response | None:
         """Everything that is unsent, as far as it fits."""

@@ -23,6 +23,7 @@ LABELS = {
     "vector_store": "向量库",
     "redis": "Redis",
     "telegram": "Telegram",
+    "wechat": "微信公众号",
     "clock": "时钟",
     "time_zone": "时区",
     "disk": "磁盘",

@@ -87,7 +87,8 @@ async def clock(around: Surroundings) -> Finding:
 def _time_sources(settings: Settings) -> Sequence[str]:
     """Servers that `xinyu run` would ask anyhow."""
     sources = [endpoint.base_url for endpoint in model_endpoints(settings)][:1]
-    return sources + ([settings.telegram_api_base_url] if settings.telegram_bot_token else [])
+    sources += [settings.telegram_api_base_url] if settings.telegram_bot_token else []
+    return sources + ([settings.wechat_api_base_url] if settings.wechat_app_id else [])
 
 
 async def _offset(url: str) -> timedelta | None:

@@ -38,33 +38,32 @@ async def wechat(around: Surroundings) -> list[Finding]:
 async def _account(public_url: str, account: WechatAccount) -> Finding:
     from adapters.wechat.check import ask_wechat
 
-    name = f"wechat:{account.name}" if account.name else "wechat"
     address = f"{public_url or 'https://…'}{account.path}"
-    about = f"{account.app_id}, {account.delivery}, URL {address}"
+    about = f"{account.name or 'main'} {account.app_id}, {account.delivery}, URL {address}"
     if not account.app_secret:
         found = f"{about}；没有 AppSecret，只用被动回复 · no AppSecret: passive replies only"
-        return Finding(name, State.OK, found)
+        return Finding("wechat", State.OK, found)
     answer = await ask_wechat(account, LocalCache(), SECONDS)
     if isinstance(answer, str):
         found, advice = _TROUBLE.get(answer, ("接口回应异常 · the API answers oddly", _ADDRESS))
-        return Finding(name, State.FAIL, f"{about}: {found} ({answer})", advice)
-    return _of_strategy(name, about, account, may_push=answer)
+        return Finding("wechat", State.FAIL, f"{about}: {found} ({answer})", advice)
+    return _of_strategy(about, account, may_push=answer)
 
 
-def _of_strategy(name: str, about: str, account: WechatAccount, *, may_push: bool) -> Finding:
+def _of_strategy(about: str, account: WechatAccount, *, may_push: bool) -> Finding:
     may = "可以发客服消息 · may push" if may_push else "不能发客服消息 · may not push"
     found = f"{about}；{may}"
     if account.delivery == "certified" and not may_push:
         advice = "没有认证的号用 WECHAT_DELIVERY=auto 或 uncertified · use one of these"
-        return Finding(name, State.FAIL, found, advice)
+        return Finding("wechat", State.FAIL, found, advice)
     if account.delivery in ("quick", "uncertified") and may_push:
         return Finding(
-            name, State.WARN, found, "用 auto，慢的回复就能主动送到 · auto would push late answers"
+            "wechat", State.WARN, found, "用 auto，慢的回复就能主动送到 · auto would push late answers"
         )
     if not account.public_url:
         advice = "设 PUBLIC_URL，导出的文件才能打开 · set PUBLIC_URL, so that exported files can be opened"
-        return Finding(name, State.WARN, found, advice)
-    return Finding(name, State.OK, found)
+        return Finding("wechat", State.WARN, found, advice)
+    return Finding("wechat", State.OK, found)
 
 
 _ADDRESS = "看网络、HTTPS_PROXY 和 WECHAT_API_BASE_URL · look at network, HTTPS_PROXY and WECHAT_API_BASE_URL"

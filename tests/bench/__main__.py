@@ -15,8 +15,10 @@ from pathlib import Path
 import aiohttp
 import psutil
 
+from adapters.wechat.settings import Delivery
 from tests.bench.load import Load, memory, put, running
 from tests.bench.webhook import PEOPLE, Posted, hooked, post
+from tests.bench.wechat import evening
 from tests.companion import rows
 from tests.fakes.telegram_api import TOKEN, FakeTelegramApi
 from tests.services import MariaDb
@@ -200,6 +202,35 @@ async def webhook_flood(folder: Path) -> list[Figure]:
     ]
 
 
+async def wechat(folder: Path) -> list[Figure]:
+    figures = []
+    for delivery in (Delivery.QUICK, Delivery.CERTIFIED, Delivery.UNCERTIFIED):
+        (folder / delivery).mkdir()
+        found = await evening(folder / delivery, delivery, people=300, model_seconds=8.0)
+        what = f"WeChat, 300 at once on an 8 s model, {delivery}"
+        figures += [
+            Figure(
+                f"{what}: messages answered within 5 s of a try",
+                f"{found.answered_in_time:.1f} %, slowest {max(found.tries):.2f} s",
+                "100 %",
+                found.unanswered == 0 and max(found.tries) < 5,
+            ),
+            Figure(
+                f"{what}: answers that arrived exactly once",
+                f"{found.once:.1f} %",
+                "100 %",
+                found.once == 100,
+            ),
+            Figure(
+                f"{what}: from message to answer, p50 and last",
+                f"{found.waited_at(50):.1f} s, {max(found.waited):.1f} s",
+                "",
+                True,
+            ),
+        ]
+    return figures
+
+
 def _stored(folder: Path) -> int:
     return int(rows(folder / "data", "SELECT COUNT(*) FROM inbox")[0][0])
 
@@ -227,6 +258,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "webhook_accepts": webhook_accepts,
     "webhook_while_waiting": webhook_while_waiting,
     "webhook_flood": webhook_flood,
+    "wechat": wechat,
 }
 
 

@@ -150,7 +150,7 @@ async def test_every_query_is_answered_by_an_index(
 
 
 def test_the_scenario_calls_every_method_of_the_ports() -> None:
-    parts = (_scenario, _what_happens_in_chats, _what_people_ask_for)
+    parts = (_scenario, _what_rides_on_responses, _what_happens_in_chats, _what_people_ask_for)
     source = "".join(inspect.getsource(part) for part in parts)
     missing = [
         f"tx.{group}.{method}("
@@ -181,6 +181,8 @@ def test_every_index_is_used_by_something() -> None:
         "ix_deliveries_conversation",
         "ix_deliveries_lease_owner",
         "ix_deliveries_platform_message",
+        "ix_deliveries_passed_with",
+        "ix_deliveries_keep_until",
         "ix_inbox_platform_message",
         "ix_feedback_turn",
         "ix_users_erase_at",
@@ -250,6 +252,7 @@ async def _scenario(store: Store) -> None:
         await store.read(lambda tx, state=state: tx.deliveries.list(state, 50))  # type: ignore[misc]
     await store.write(lambda tx: tx.deliveries.replay([second.id, first.id], NOW))
 
+    await _what_rides_on_responses(store, chat_id)
     await _what_happens_in_chats(store, conversation_id, chat_id)
     await _what_people_ask_for(store, claimed.pending[0], conversation_id)
 
@@ -258,6 +261,30 @@ async def _scenario(store: Store) -> None:
     await store.read(lambda tx: tx.api_keys.list())
     await store.write(lambda tx: tx.api_keys.mark_used(key.id, NOW))
     await store.write(lambda tx: tx.api_keys.revoke(key.id, NOW))
+
+
+async def _what_rides_on_responses(store: Store, chat_id: str) -> None:
+    (accepted,) = await accept(store, message("rides", chat_id=chat_id, sender_id="sender 1"))
+    here = accepted.conversation_id
+    assert await store.read(lambda tx: tx.inbox.is_waiting(accepted.inbox_id))
+    assert await store.write(lambda tx: tx.inbox.try_again(accepted.inbox_id))
+    claimed = await store.write(lambda tx: tx.conversations.claim(here, "me", NOW, LATER, 40))
+    assert claimed is not None
+    segments = (Segment("一"), Segment("二"), Segment("三"))
+    await store.write(lambda tx: tx.turns.commit(turn_of(claimed, segments=segments, push_after=LATER)))
+    assert await store.write(lambda tx: tx.deliveries.hold(here, "window_closed", NOW)) == 5
+    assert await store.read(lambda tx: tx.deliveries.is_owed(here, "rides"))
+    found = await store.read(lambda tx: tx.deliveries.passable(here, "rides", NOW))
+    *rest, last = found.deliveries
+    ids = [one.id for one in rest]
+    await store.write(lambda tx: tx.deliveries.pass_on(here, "rides", ids, NOW, LATER, rest_due=True))
+    assert (await store.read(lambda tx: tx.deliveries.passable(here, "rides", NOW))).again
+    await store.write(lambda tx: tx.deliveries.mark_passed(here, "rides", NOW, LATER))
+    await store.write(lambda tx: tx.deliveries.mark_sent(last.id, None, NOW, LATER))
+    assert await store.read(lambda tx: tx.deliveries.kept(last.id, NOW)) == Segment("三")
+    much_later = LATER + LEASE
+    assert await store.read(lambda tx: tx.deliveries.has_kept(much_later))
+    assert await store.write(lambda tx: tx.deliveries.forget_kept(much_later)) == len(found.deliveries)
 
 
 async def _what_happens_in_chats(store: Store, conversation_id: int, chat_id: str) -> None:
