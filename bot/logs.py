@@ -32,9 +32,11 @@ ACCESS = "access"
 OURS = ("bot", "core", "storage", "adapters", ACCESS)
 SAFE_KEYS = frozenset(
     [
+        "app_id",
         "attempts",
         "bot",
         "breaker",
+        "code",
         "count",
         "delivery_id",
         "conversation_id",
@@ -248,3 +250,9 @@ def _short(value: Any, secrets: tuple[str, ...], limit: int) -> Any:
     for secret in secrets:  # before anything is cut off: half a secret is not found any more
         text = text.replace(secret, "***")
     return text[:limit]
+
+
+def silent() -> None:
+    """For commands that say themselves what they find."""
+    logging.disable()  # what libraries have to say may hold addresses with tokens in them
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -337,7 +337,8 @@ def _validate(given: dict[str, str]) -> tuple[Settings | None, list[str]]:
     wrong_alone = {str(item["loc"][0]) for item in items if item["loc"]}
     if wrong_alone:
         rest = {name: value for name, value in given.items() if name not in wrong_alone}
-        problems += _validate(rest)[1]
+        # What is wrong is not missing.
+        problems += [line for line in _validate(rest)[1] if line.partition(":")[0].lower() not in wrong_alone]
     return None, problems
 
 

@@ -35,24 +35,30 @@ def utf8_bytes(character: str) -> int:
     return len(character.encode())
 
 
-def cut(text: str, limit: int, size: Callable[[str], int]) -> list[str]:
+CRUMB = 0.25
+
+
+def cut(text: str, limit: int, size: Callable[[str], int], fullness: float = CRUMB) -> list[str]:
     """Pieces that join to the text, each within the limit (of at least 4), cut at the best place there is:
     after a paragraph, a line, a sentence, a blank, else between two characters as readers see them.
 
-    `size`: what a character counts towards the limit.
+    `size`: what a character counts towards the limit. `fullness`: how full a piece is at the least, however much
+    better an earlier place were.
     """
     pieces, start = [], 0
     while (end := _end_of_fitting(text, start, limit, size)) < len(text):
-        place = _best_cut(text, start, end)
+        place = _best_cut(text, start, end, fullness)
         pieces.append(text[start:place])
         start = place
     return [*pieces, text[start:]] if text else pieces
 
 
-def cut_segment(whole: Segment, limit: int, size: Callable[[str], int]) -> list[Segment]:
+def cut_segment(
+    whole: Segment, limit: int, size: Callable[[str], int], fullness: float = CRUMB
+) -> list[Segment]:
     """A text with its marks, cut; a mark that a cut goes through (a code block, say) is in both pieces."""
     segments, start = [], 0
-    for text in cut(whole.text, limit, size):
+    for text in cut(whole.text, limit, size, fullness):
         segments.append(Segment(text, _within(whole.marks, start, start + len(text))))
         start += len(text)
     return segments
@@ -76,21 +82,21 @@ def _end_of_fitting(text: str, start: int, limit: int, size: Callable[[str], int
     return min(len(text), start + limit)
 
 
-def _best_cut(text: str, start: int, end: int) -> int:
-    crumb = start + (end - start) // 4
+def _best_cut(text: str, start: int, end: int, fullness: float) -> int:
+    crumb = start + int((end - start) * fullness)
     for boundary in (_PARAGRAPH, _LINE, _SENTENCE, _BLANK):
         for place in reversed([found.end() for found in boundary.finditer(text, start, end)]):
-            if place >= crumb and not _inside_character(text, place):
+            if place >= crumb and not _inside_character(text, place, start):
                 return place
     for place in range(end, start, -1):
-        if not _inside_character(text, place):
+        if not _inside_character(text, place, start):
             return place
     return end  # one character as readers see it, longer than a piece
 
 
-def _inside_character(text: str, index: int) -> bool:
+def _inside_character(text: str, index: int, start: int) -> bool:
     """Whether readers see what is before and after `index` as one: Unicode's grapheme clusters (UAX 29) without
-    those of Indic conjuncts."""
+    those of Indic conjuncts. What is before `start` is cut off already."""
     here, before = text[index], text[index - 1]
     if before in "\r\n":
         return before + here == "\r\n"
@@ -99,7 +105,7 @@ def _inside_character(text: str, index: int) -> bool:
         return True
     if code in _FLAG_LETTERS:
         first = index
-        while first > 0 and ord(text[first - 1]) in _FLAG_LETTERS:
+        while first > start and ord(text[first - 1]) in _FLAG_LETTERS:
             first -= 1
         return (index - first) % 2 == 1
     if ord(before) in _HANGUL_INITIALS and any(code in hangul for hangul in _HANGUL):

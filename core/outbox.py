@@ -229,7 +229,10 @@ class Outbox:
                     fresh_until = time.monotonic() + self._options.lease.total_seconds() / 3
                     for delivery in deliveries:
                         if delivery.id != paced:
-                            await self._keep_pace(delivery)
+                            wait = await self._keep_pace(delivery)
+                            if wait is not None:
+                                await self._put_off(delivery, "held_by_platform", wait)
+                                return
                             paced = delivery.id
                         if time.monotonic() > fresh_until:
                             break  # who was held up (a stopped process, a sleeping laptop) may have lost the lease
@@ -360,12 +363,18 @@ class Outbox:
             await asyncio.sleep(wait)
             wait = min(wait * 2, 5.0)
 
-    async def _keep_pace(self, delivery: Delivery) -> None:
+    async def _keep_pace(self, delivery: Delivery) -> timedelta | None:
+        """Wait until the platform takes it; or how long it is to be put off, where that takes longer than a lease."""
         if delivery.platform not in self._channels or delivery.id in self._sent:
-            return
+            return None
         for key, pace in self._paces(delivery.platform, delivery.chat_id, delivery.kind):
-            wait = await self._limiter.reserve(key, pace.per_second, pace.at_once)
-            await asyncio.sleep(wait.total_seconds())
+            wait = await self._limiter.try_take(key, pace.per_second, pace.at_once)
+            if wait is not None and wait > self._options.lease:
+                return wait
+            if wait is not None:
+                wait = await self._limiter.reserve(key, pace.per_second, pace.at_once)
+                await asyncio.sleep(wait.total_seconds())
+        return None
 
     def _paces(
         self, platform: Platform, chat_id: str, kind: ConversationKind

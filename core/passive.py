@@ -151,3 +151,4 @@ class PassiveReplies:
         await self._store.write(
             lambda tx: tx.deliveries.mark_passed(arrival.conversation_id, event_id, now, until)
         )
+        self._outbox.look_at(arrival.conversation_id)  # what was behind it may go now

@@ -31,7 +31,6 @@ TOKEN_EARLY = timedelta(minutes=10)
 RENEWING = timedelta(seconds=12)
 """Who renews a token does it for everybody; longer than a call takes it does not."""
 REMEMBER_REACH = timedelta(hours=1)
-UNKNOWN_REACH_PAUSE = timedelta(seconds=30)
 NOBODY = "xinyu-asks-whether-it-may"
 
 
@@ -81,6 +80,15 @@ class WechatApi:
         self.trouble: str | None = None
         """A fixed word for what keeps the API from working, for /health."""
 
+    @property
+    def _push_key(self) -> str:
+        return f"wechat:push:{self.account.app_id}"
+
+    @property
+    def pushes(self) -> bool:
+        """Whether what does not ride on a response can be pushed at this moment, as far as is known."""
+        return bool(self.may_push) and self.trouble != "quota_exhausted"
+
     # --- what it is used for ----------------------------------------------------------------
 
     async def send_text(self, openid: str, text: str) -> None:
@@ -114,13 +122,20 @@ class WechatApi:
 
         Raises ApiError where it does not tell.
         """
-        key = f"wechat:push:{self.account.app_id}"
-        known = await self._cache.get(key)
+        known = await self._cache.get(self._push_key)
         if known is None:
             known = "no" if await self._is_unauthorized() else "yes"
-            await self._cache.put(key, known, REMEMBER_REACH)
+            await self._cache.put(self._push_key, known, REMEMBER_REACH)
         self.may_push = known == "yes"
         return self.may_push
+
+    async def look_whether_it_was_refused(self) -> None:
+        """What another process learnt; and whether that still holds, when it is an hour old. Raises ApiError."""
+        known = await self._cache.get(self._push_key)
+        if known is not None:
+            self.may_push = known == "yes"
+        elif not self.may_push:
+            await self.look_whether_it_may_push()
 
     async def _is_unauthorized(self) -> bool:
         try:
@@ -134,7 +149,7 @@ class WechatApi:
     async def note_unauthorized(self) -> None:
         """The account may not push after all."""
         self.may_push = False
-        await self._cache.put(f"wechat:push:{self.account.app_id}", "no", REMEMBER_REACH)
+        await self._cache.put(self._push_key, "no", REMEMBER_REACH)
 
     # --- calls ------------------------------------------------------------------------------
 
@@ -169,7 +184,7 @@ class WechatApi:
         """What is the operator's to mend shows in /health, and once in the log."""
         trouble = reason if (reason := _REASONS.get(code)) in OF_THE_ACCOUNT else None
         if trouble is not None and trouble != self.trouble:
-            log.error("wechat_api", trouble=trouble, code=code, app_id=self.account.app_id)
+            log.error("wechat_api", reason=trouble, code=code, app_id=self.account.app_id)
         self.trouble = trouble
 
     # --- the access token -------------------------------------------------------------------

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -13,7 +15,7 @@ from aiohttp import web
 from wechatpy.replies import TextReply
 
 from adapters.wechat.crypto import Envelope, Unreadable, is_signed
-from adapters.wechat.delivery import HOLD_SECONDS, Responder, Response
+from adapters.wechat.delivery import CLOSED_AFTER_SECONDS, HOLD_SECONDS, Responder, Response
 from adapters.wechat.notices import Notices
 from adapters.wechat.parse import Parsed, parse
 from adapters.wechat.settings import WechatAccount
@@ -37,7 +39,36 @@ NOT_KEPT_AFTER_SECONDS = 9.0
 """By then it is the last try of a message that could not be stored."""
 DANGER_SECONDS = 1.5
 """How long the store may take before who is in danger is answered without it."""
+STORE_SECONDS = 0.2
+STORE_AGAIN_SECONDS = 0.5
+"""Between two tries to store what came, while WeChat waits."""
+FAREWELL_AGAIN = timedelta(seconds=60)
 KINDS_LIMIT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One try of WeChat's, proved and parsed."""
+
+    request: web.Request
+    parsed: Parsed
+    asked_at: float
+    """When it came, by time.monotonic()."""
+    encrypted: bool
+
+    @property
+    def left(self) -> float:
+        """Seconds for which the response may still be held back."""
+        return self.asked_at + HOLD_SECONDS - time.monotonic()
+
+    def is_open(self) -> bool:
+        return self.request.transport is not None and not self.request.transport.is_closing()
+
+    def left_alone(self) -> web.Response:
+        """No response: WeChat comes again."""
+        if self.request.transport is not None:
+            self.request.transport.abort()
+        return _success()  # nobody hears it
 
 
 class WechatCallback:
@@ -78,7 +109,10 @@ class WechatCallback:
     async def receive(self, request: web.Request) -> web.StreamResponse:
         asked_at = time.monotonic()
         encrypted = request.query.get("encrypt_type") == "aes"
-        body = await _read(request)
+        try:
+            body = await _read(request)
+        except web.RequestPayloadError:  # it is not packed as it says
+            return web.Response(status=400)
         if body is None:
             return web.Response(status=413)
         try:
@@ -132,90 +166,92 @@ class WechatCallback:
     ) -> web.StreamResponse:
         if not parsed.known:
             self._tell_once(parsed.kind)
-        try:
-            async with asyncio.timeout(HOLD_SECONDS):
-                if parsed.reach is not None:
-                    await self._inbox.note(parsed.reach)
-        except (StoreUnavailable, TimeoutError):
-            return web.Response(status=503)
-        if parsed.message is None:
-            return _success()
-        try:
-            return await self._reply(request, parsed, parsed.message, asked_at, encrypted=encrypted)
-        except IdempotencyConflict:  # asking again would change nothing
-            log.warning("message_known_with_another_text")
-            return _success()
-        except (StoreUnavailable, TimeoutError):
-            return self._without_store(request, parsed, parsed.message, encrypted=encrypted)
+        call = _Call(request, parsed, asked_at, encrypted)
+        while True:
+            try:
+                return await self._reply(call)
+            except IdempotencyConflict:  # asking again would change nothing
+                log.warning("message_known_with_another_text")
+                return _success()
+            except (StoreUnavailable, TimeoutError):
+                response = await self._without_store(call)
+                if response is not None:
+                    return response
 
-    async def _reply(
-        self,
-        request: web.Request,
-        parsed: Parsed,
-        message: IncomingMessage,
-        asked_at: float,
-        *,
-        encrypted: bool,
-    ) -> web.StreamResponse:
-        """Store the message, wait for its answer and give it. Raises StoreUnavailable, TimeoutError."""
-
-        def is_open() -> bool:
-            return request.transport is not None and not request.transport.is_closing()
-
-        seconds = HOLD_SECONDS if risk_of(message) is Risk.NONE else DANGER_SECONDS
-        async with asyncio.timeout(seconds) as until_stored, self._replies.receiving(message) as arrival:
-            until_stored.reschedule(None)
-            response = await self._responder.respond(arrival, asked_at, is_open)
+    async def _reply(self, call: _Call) -> web.StreamResponse:
+        """Store what came, wait for its answer and give it. Raises StoreUnavailable, TimeoutError."""
+        message = call.parsed.message
+        in_danger = message is not None and risk_of(message) is not Risk.NONE
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(DANGER_SECONDS if in_danger else max(call.left, STORE_SECONDS)):
+                if call.parsed.reach is not None:
+                    await self._inbox.note(call.parsed.reach)
+                if message is None:
+                    return _success()
+                farewell = await self._farewell_of(message)
+                if farewell:
+                    return self._written(call, Response(farewell))
+                arrival = await stack.enter_async_context(self._replies.receiving(message))
+            response = await self._responder.respond(arrival, call.asked_at, call.is_open)
             if response is None:
-                if request.transport is not None:
-                    request.transport.abort()
-                return _success()  # nobody hears it
-            written = self._written(request, parsed, response, encrypted=encrypted)
-            if not response.taken:
-                return written
-            if not is_open():  # it is asked for again, or comes with what they say next
-                return written
-            return await self._sent(request, written, arrival, response)
+                return call.left_alone()
+            written = self._written(call, response)
+            if (
+                response.taken and call.is_open()
+            ):  # else it is asked for again, or comes with what they say next
+                return await self._sent(call, written, arrival, response)
+            return written
 
     async def _sent(
-        self, request: web.Request, written: web.Response, arrival: Arrival, response: Response
+        self, call: _Call, written: web.Response, arrival: Arrival, response: Response
     ) -> web.Response:
         """Write the response out, and then down that it is: in this order, so that a crash loses nothing."""
         try:
-            await written.prepare(request)
+            await written.prepare(call.request)
             await written.write_eof()
         except ConnectionError:
-            return written  # as above
+            return written  # it is asked for again, or comes with what they say next
+        if _erases(arrival.message):
+            await self._cache.put(
+                f"wechat:farewell:{arrival.message.event_id}", response.text, FAREWELL_AGAIN
+            )
         try:
             await self._replies.arrived(arrival, response.taken)
         except StoreUnavailable:  # then it may come once more, with what they say next
             log.warning("response_not_recorded", conversation_id=arrival.conversation_id)
         return written
 
-    def _without_store(
-        self, request: web.Request, parsed: Parsed, message: IncomingMessage, *, encrypted: bool
-    ) -> web.StreamResponse:
-        """Nothing can be kept. Who is in danger is answered all the same, and nobody is left with a trouble notice."""
-        language = language_of(message.text, message.language)
-        if risk_of(message) is Risk.HIGH:
-            text = self._protocols.text(Risk.HIGH, language)
-            return self._written(request, parsed, Response(text), encrypted=encrypted)
-        age = time.time() - message.sent_at.timestamp()
-        if age > NOT_KEPT_AFTER_SECONDS:
-            text = self._notices[language].not_kept
-            return self._written(request, parsed, Response(text), encrypted=encrypted)
-        return web.Response(status=503)
+    async def _farewell_of(self, message: IncomingMessage) -> str | None:
+        """What was said when everything was erased, itself this message: brought again, it is nobody's any more."""
+        return await self._cache.get(f"wechat:farewell:{message.event_id}") if _erases(message) else None
 
-    def _written(
-        self, request: web.Request, parsed: Parsed, response: Response, *, encrypted: bool
-    ) -> web.Response:
+    async def _without_store(self, call: _Call) -> web.StreamResponse | None:
+        """Nothing can be kept at this moment. None: try it again.
+
+        Who is in danger is answered all the same, and nobody is left with a trouble notice: an error would have
+        WeChat come again at once, three times in a moment. So the connection stays open as long as it does.
+        """
+        message = call.parsed.message
+        language = language_of(message.text, message.language) if message is not None else Language.ZH
+        if message is not None and risk_of(message) is Risk.HIGH:
+            return self._written(call, Response(self._protocols.text(Risk.HIGH, language)))
+        age = time.time() - message.sent_at.timestamp() if message is not None else 0.0
+        if age > NOT_KEPT_AFTER_SECONDS and call.left < STORE_AGAIN_SECONDS:
+            return self._written(call, Response(self._notices[language].not_kept))
+        if call.left <= 0 or not call.is_open():
+            await asyncio.sleep(max(0.0, call.asked_at + CLOSED_AFTER_SECONDS - time.monotonic()))
+            return call.left_alone()
+        await asyncio.sleep(STORE_AGAIN_SECONDS)
+        return None
+
+    def _written(self, call: _Call, response: Response) -> web.Response:
         if not response.text:
             return _success()
         # The library closes the section where the text does.
         text = response.text.replace("]]>", "]]]]><![CDATA[>")
-        xml = TextReply(source=parsed.account_id, target=parsed.openid, content=text).render()
-        if encrypted and self._envelope is not None:
-            nonce = request.query.get("nonce", "")
+        xml = TextReply(source=call.parsed.account_id, target=call.parsed.openid, content=text).render()
+        if call.encrypted and self._envelope is not None:
+            nonce = call.request.query.get("nonce", "")
             xml = self._envelope.seal(xml, str(int(time.time())), nonce)
         return web.Response(text=xml, content_type="application/xml")
 
@@ -223,6 +259,11 @@ class WechatCallback:
         if kind not in self._unknown and len(self._unknown) < KINDS_LIMIT:
             self._unknown.add(kind)
             log.log(logging.INFO, "wechat_not_answered", kind=kind, app_id=self._account.app_id)
+
+
+def _erases(message: IncomingMessage) -> bool:
+    """Whether it may have everything of its sender erased, itself included."""
+    return message.command is not None and message.command.name in ("delete_me", "consent")
 
 
 def _success() -> web.Response:

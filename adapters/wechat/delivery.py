@@ -49,7 +49,7 @@ SUCCESS = Response("")
 
 def window(api: WechatApi) -> timedelta:
     """How long after a message came its answer may still ride on a response."""
-    return QUICK_WINDOW if api.may_push or api.account.delivery is Strategy.QUICK else UNCERTIFIED_WINDOW
+    return QUICK_WINDOW if api.pushes or api.account.delivery is Strategy.QUICK else UNCERTIFIED_WINDOW
 
 
 class Responder:
@@ -94,7 +94,7 @@ class Responder:
 
     async def _what_there_is(self, arrival: Arrival) -> Response | None:
         """Everything that is unsent, as far as it fits."""
-        pushes = bool(self._api.may_push)
+        pushes = self._api.pushes
         notices = self._notices[_language(arrival)]
         available = 0
 
@@ -129,7 +129,7 @@ class Responder:
     async def _at_the_deadline(self, arrival: Arrival) -> Response:
         """The answer is not ready and nobody will ask for it again."""
         response = await self._what_there_is(arrival)
-        if self._api.may_push:
+        if self._api.pushes:
             return response or SUCCESS
         if await self._replies.has_newer(arrival):  # whose response can still bring it
             return response or SUCCESS
@@ -145,7 +145,7 @@ class Responder:
 
     def _is_last(self, arrival: Arrival, asked_at: float) -> bool:
         """Whether nobody asks again. Where that cannot be known it is: a word too early is no trouble notice."""
-        if self._api.may_push or self._api.account.delivery is Strategy.QUICK:
+        if self._api.pushes or self._api.account.delivery is Strategy.QUICK:
             return True
         if arrival.times >= TRIES or arrival.since_first.total_seconds() > (TRIES - 1) * TRY_SECONDS - 0.7:
             return True

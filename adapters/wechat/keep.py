@@ -25,6 +25,8 @@ async def keep(api: WechatApi) -> None:
             await api.token()
             if api.account.delivery is Delivery.AUTO:
                 await api.look_whether_it_may_push()
+            elif api.account.delivery is Delivery.CERTIFIED:
+                await api.look_whether_it_was_refused()
             trouble = ""
         except ApiError as error:
             trouble = error.reason

@@ -37,6 +37,8 @@ def _button(button: dict[str, Any], where: str, problems: list[str]) -> dict[str
         return _leaf(button, where, NAME_BYTES, problems)
     name = _text(button, "name", where, NAME_BYTES, problems)
     subs = _listed(below, f"{where}, below", BELOW, problems)
+    if not subs:
+        problems.append(f"{where}, below: nothing in it")
     return {
         "name": name,
         "sub_button": [

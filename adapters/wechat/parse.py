@@ -42,27 +42,32 @@ class Parsed:
 
 def parse(xml: str, app_id: str) -> Parsed:
     """Raises BrokenXml for what no WeChat sends."""
-    fields_of(xml)  # refuses DTDs and entities before anybody expands one
+    fields = fields_of(xml)  # refuses DTDs and entities before anybody expands one
     try:
         found = parse_message(xml)
         # A MsgId is unique in itself, but has been seen doubled between people (binarywang/WxJava issue 333).
         openid, account_id, number, second = found.source, found.target, found.id, found.time
-        event = str(getattr(found, "event", "") or "")
+        event = fields.get("Event", "") if fields.get("MsgType", "").lower() == "event" else ""
         if not (isinstance(openid, str) and isinstance(account_id, str) and openid and account_id):
             raise BrokenXml("from nobody, or to nobody")
         name = f"{number}" if number and not event else f"{int(second or 0)}:{event}"
         sent_at = datetime.fromtimestamp(int(second or 0), UTC)
-        parsed = Parsed(f"{app_id}:{openid}:{name}"[:255], openid, account_id, _kind_of(found, event))
+        parsed = Parsed(
+            f"{app_id}:{openid}:{name}"[:255],
+            openid,
+            account_id,
+            _kind_of(event or fields.get("MsgType", "")),
+        )
         return _with_content(parsed, found, app_id, sent_at)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError, OSError) as error:
         # What the library stumbles over is not what WeChat sends.
         raise BrokenXml("no message of WeChat's") from error
 
 
-def _kind_of(found: Any, event: str) -> str:
-    kind = event or str(found.type)
+def _kind_of(name: str) -> str:
+    """For the log: a word of WeChat's, whoever wrote it."""
     return "".join(
-        character for character in kind[:KIND_CHARACTERS] if character.isalnum() or character == "_"
+        character for character in name[:KIND_CHARACTERS] if character.isalnum() or character == "_"
     )
 
 

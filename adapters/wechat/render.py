@@ -17,7 +17,9 @@ LIMIT_BYTES = 2048
 HINT_BYTES = 128
 """Left free for a word on what is still to come."""
 PIECE_BYTES = LIMIT_BYTES - HINT_BYTES
-_TAG = re.compile(r"<(?=/?a[\s>])", re.IGNORECASE)
+FULLNESS = 0.8
+"""Messages are counted: a piece is filled so far before its end is chosen for its beauty."""
+_TAG = re.compile(r"<(?=/?a(?:[\s/>]|$))", re.IGNORECASE)
 _SCHEMES = ("http://", "https://")
 
 
@@ -31,10 +33,10 @@ def render(markdown: str, limit: int = PIECE_BYTES) -> list[Segment]:
 def _cut(segment: Segment, limit: int, room: int) -> list[Segment]:
     """Pieces for `limit`; where the links of one need more than that, it is cut for less room."""
     pieces: list[Segment] = []
-    for piece in cut_segment(segment, room, utf8_bytes):
+    for piece in cut_segment(segment, room, utf8_bytes, FULLNESS):
         over = size_of(linked(piece)) - limit
-        if over > 0 and room > limit // 4:
-            pieces += _cut(piece, limit, max(room - max(over, room // 8), limit // 4))
+        if over > 0 and (room > limit // 4 or (room > 4 and len(piece.marks) > 1)):
+            pieces += _cut(piece, limit, max(min(room, size_of(piece.text)) // 2, 4))
         elif over > 0:  # nothing but a link as long as a message
             pieces += cut_segment(Segment(piece.text), limit, utf8_bytes)
         else:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import logging
 import os
 import sys
 
 from bot.cli.common import print_json
 from bot.doctor.examine import examine
 from bot.doctor.finding import Finding, State
+from bot.logs import silent
 
 FAILED, MISCONFIGURED = 1, 2
 LABELS = {
@@ -43,7 +43,7 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 
 def act(arguments: argparse.Namespace) -> int:
-    logging.disable()  # what libraries have to say may hold addresses with tokens in them
+    silent()
     marks = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
     def tell(finding: Finding) -> None:

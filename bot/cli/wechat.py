@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from bot.cli.common import print_json, settings_or_complain
+from bot.logs import silent
 from bot.settings import Settings
 from bot.wechat import wechat_accounts
 from core.errors import ConfigError
@@ -34,6 +35,7 @@ def act(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print_json(menu)
         return 0
+    silent()
     return asyncio.run(_apply(settings_or_complain(), arguments.account, menu))
 
 

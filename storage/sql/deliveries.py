@@ -80,7 +80,10 @@ class SqlDeliveries:
             _UNSENT_COLUMNS.where(
                 DeliveryRow.conversation_id == conversation_id,
                 DeliveryRow.passed_with == event_id,
-                or_(DeliveryRow.state != DeliveryState.SENT, DeliveryRow.keep_until > now),
+                or_(
+                    DeliveryRow.state.in_((DeliveryState.PENDING, DeliveryState.HELD)),
+                    DeliveryRow.keep_until > now,
+                ),
             )
         ).all()
         if rode:
@@ -220,7 +223,7 @@ class SqlDeliveries:
             update(DeliveryRow)
             .where(
                 DeliveryRow.conversation_id == conversation_id,
-                DeliveryRow.state == DeliveryState.PENDING,
+                DeliveryRow.state.in_((DeliveryState.PENDING, DeliveryState.HELD)),
             )
             .values(
                 state=DeliveryState.DEAD,
@@ -329,6 +332,11 @@ _LEASE = (
     update(DeliveryRow)
     .where(
         _OF_CONVERSATION,
+        # Not what rides on a response at this moment.
+        or_(
+            DeliveryRow.passed_with.is_(None),
+            DeliveryRow.next_attempt_at <= bindparam("now", type_=Utc()),
+        ),
         or_(
             DeliveryRow.lease_until.is_(None),
             DeliveryRow.lease_until < bindparam("now", type_=Utc()),

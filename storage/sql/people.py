@@ -204,7 +204,13 @@ class SqlPeople:
         )
 
     def erase_left(self, now: datetime) -> int:
-        unsent = exists().where(DeliveryRow.user_id == User.id, DeliveryRow.state == DeliveryState.PENDING)
+        unsent = exists().where(
+            DeliveryRow.user_id == User.id,
+            or_(
+                DeliveryRow.state.in_((DeliveryState.PENDING, DeliveryState.HELD)),
+                DeliveryRow.keep_until > now,  # it may be asked for once more
+            ),
+        )
         leaving = (
             self._connection.execute(
                 select(User.id).where(User.erase_at.is_not(None), or_(User.erase_at <= now, ~unsent))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 
 from core.errors import LeaseLost
 from core.ids import new_id
 from core.messages import Delivery, DeliveryState, Media, MediaKind, Segment
-from core.ports import Passable, Store, Transaction, Tried
+from core.ports import Passable, Pending, Store, Transaction, Tried
 from tests.databases import (
     LEASE,
     NOW,
@@ -19,14 +20,18 @@ from tests.databases import (
     accept,
     accept_one,
     answer,
+    claim,
     claim_deliveries,
+    commit,
     deliveries_of,
     message,
+    turn_of,
 )
 
 A_SECOND = timedelta(seconds=1)
 UNTIL = NOW + timedelta(seconds=30)
 AFTER = UNTIL + A_SECOND
+FAREWELL = timedelta(minutes=15)
 
 
 # --- the inbox ----------------------------------------------------------------------------------
@@ -135,7 +140,9 @@ async def test_what_rides_is_in_nobody_elses_way_until_its_time(store: Store) ->
     first, second = (await _passable(store, here, "e1")).deliveries
     await _pass_on(store, here, "e1", [first.id])
     assert _texts((await _passable(store, here, "e2")).deliveries) == ["二"], "二 on another response"
-    assert await claim_deliveries(store, here, now=UNTIL - A_SECOND) == [], "in order: 二 is not pushed before 一"
+    assert await claim_deliveries(store, here, now=UNTIL - A_SECOND) == [], (
+        "in order: 二 is not pushed before 一"
+    )
     assert await store.read(lambda tx: tx.conversations.lease_owners()) == []
     with pytest.raises(LeaseLost):
         await _pass_on(store, here, "e2", [second.id, first.id])
@@ -311,6 +318,28 @@ async def test_what_is_unsent_is_owed_and_so_is_what_rode_on_that_very_response(
     assert not await _is_owed(store, new_id(), "e2")
 
 
+async def test_an_erased_persons_farewell_is_there_until_it_arrived(store: Store) -> None:
+    """It rides, is held, or was lost on its way and is asked for again: all that is before it arrived."""
+    places = {}
+    for event in ("rides", "held", "arrived"):
+        accepted = await accept_one(store, event, chat_id=event, sender_id=event)
+        claimed = await claim(store, accepted.conversation_id)
+        by, here = claimed.pending[0], claimed.id
+        effect = partial(_erase, by, here)
+        farewell = turn_of(claimed, segments=(Segment("保重"),), effect=effect, written=False)
+        await commit(store, farewell)
+        (last,) = (await _passable(store, here, event)).deliveries
+        await (_hold(store, here) if event == "held" else _pass_on(store, here, event, [last.id]))
+        places[event] = here
+    await _mark_passed(store, places["arrived"], "arrived", keep_until=UNTIL)
+    await store.write(lambda tx: tx.people.erase_left(NOW + A_SECOND))
+    assert _texts((await _passable(store, places["held"], "next", NOW)).deliveries) == ["保重"]
+    assert _texts((await _passable(store, places["rides"], "rides", NOW)).deliveries) == ["保重"]
+    assert _texts((await _passable(store, places["arrived"], "arrived", NOW)).deliveries) == ["保重"]
+    assert await store.write(lambda tx: tx.people.erase_left(NOW + FAREWELL)) >= 1
+    assert not await store.read(lambda tx: tx.people.is_leaving())
+
+
 # --- bodies that are still needed ---------------------------------------------------------------
 
 
@@ -340,7 +369,9 @@ async def test_a_sent_body_is_kept_as_long_as_it_is_needed(store: Store, databas
     assert await claim_deliveries(store, here, now=AFTER) == []
 
 
-async def test_what_rode_is_emptied_when_nobody_can_ask_for_it_again(store: Store, database: Database) -> None:
+async def test_what_rode_is_emptied_when_nobody_can_ask_for_it_again(
+    store: Store, database: Database
+) -> None:
     here = await deliveries_of(store, "e1", "一", "二")
     first, _second = (await _passable(store, here, "e1")).deliveries
     await _pass_on(store, here, "e1", [first.id])
@@ -381,11 +412,7 @@ async def test_a_response_and_the_outbox_at_once_never_carry_the_same(
 ) -> None:
     places = [await deliveries_of(store, f"e{number}", "一", "二") for number in range(8)]
     outcomes = await asyncio.gather(
-        *(
-            one
-            for here in places
-            for one in (_take(store, here, "r"), _claim(other_store, here))
-        )
+        *(one for here in places for one in (_take(store, here, "r"), _claim(other_store, here)))
     )
     for place in range(len(places)):
         rode, claimed = outcomes[2 * place : 2 * place + 2]
@@ -415,6 +442,10 @@ async def _take(store: Store, here: int, event_id: str) -> list[int]:
 
 async def _claim(store: Store, here: int) -> list[int]:
     return [one.id for one in await claim_deliveries(store, here, "outbox")]
+
+
+def _erase(by: Pending, here: int, tx: Transaction) -> None:
+    tx.people.erase(by, NOW + FAREWELL, here)
 
 
 async def _is_waiting(store: Store, inbox_id: int) -> bool:
@@ -448,9 +479,7 @@ async def _pass_on(
     until: datetime = UNTIL,
     rest_due: bool = False,
 ) -> None:
-    await store.write(
-        lambda tx: tx.deliveries.pass_on(here, event_id, ids, now, until, rest_due=rest_due)
-    )
+    await store.write(lambda tx: tx.deliveries.pass_on(here, event_id, ids, now, until, rest_due=rest_due))
 
 
 async def _mark_passed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -16,13 +17,24 @@ from sqlalchemy import inspect
 
 from core.errors import ConfigError
 from core.messages import Platform
+from core.ports import Transaction
 from storage.keys import KeyRing
 from storage.sql import migrate, revision
 from storage.sql.models import Table
-from tests.databases import MASTER_KEY, Database, accept_one, answer, deliveries_of
+from tests.databases import (
+    LEASE,
+    MASTER_KEY,
+    NOW,
+    Database,
+    accept_one,
+    answer,
+    claim_deliveries,
+    deliveries_of,
+)
 from tests.services import MariaDb
 
 PROCESSES = 4
+LATER = NOW + LEASE
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
@@ -79,6 +91,43 @@ async def test_an_upgrade_keeps_what_is_there(database: Database) -> None:
     async with database.opened() as store:
         history = await store.read(lambda tx: tx.conversations.history(Platform.TELEGRAM, "room", None, 9))
     assert [one.text for one in history] == ["还在吗", "在"]
+
+
+async def test_what_rides_on_responses_survives_the_way_back_and_up_again(database: Database) -> None:
+    """0003: nothing unsent is stuck in an older program, and no sent words are left that it would never empty."""
+    migrate.upgrade(database.url, "0003")
+    async with database.opened() as store:
+        held, riding, arrived, sent = [await deliveries_of(store, event, event) for event in "abcd"]
+        await store.write(lambda tx: tx.deliveries.hold(held, "window_closed", NOW))
+        for here in (riding, arrived):
+            found = await store.read(lambda tx, here=here: tx.deliveries.passable(here, "e", NOW))  # type: ignore[misc]
+            ids = [one.id for one in found.deliveries]
+            await store.write(partial(_pass_on, here, ids))
+        await store.write(lambda tx: tx.deliveries.mark_passed(arrived, "e", NOW, LATER))
+        (one,) = await claim_deliveries(store, sent)
+        await store.write(lambda tx: tx.deliveries.mark_sent(one.id, "42", NOW, LATER))
+        accepted = await accept_one(store, "e")
+        await store.write(lambda tx: tx.inbox.try_again(accepted.inbox_id))
+    migrate.downgrade(database.url, "0002")
+    states = database.rows("SELECT conversation_id, state FROM deliveries")
+    assert {row[0]: row[1] for row in states} == {
+        held: "pending",
+        riding: "pending",
+        arrived: "sent",
+        sent: "sent",
+    }
+    kept = database.rows("SELECT conversation_id FROM deliveries WHERE LENGTH(body) > 0")
+    assert {row[0] for row in kept} == {held, riding}
+    migrate.upgrade(database.url, "0003")
+    async with database.opened() as store:
+        tried = await store.write(lambda tx: tx.inbox.try_again(accepted.inbox_id))
+        assert tried is not None and tried.times == 2, "counted from the first again"
+        due = await store.read(lambda tx: tx.deliveries.conversations_due("me", LATER, 9))
+        assert set(due) == {held, riding}
+        for here in (held, riding):
+            assert len(await claim_deliveries(store, here, now=LATER)) == 1
+        for here in (arrived, sent):
+            assert await claim_deliveries(store, here, now=LATER) == []
 
 
 async def test_a_revision_of_a_newer_program_is_refused(database: Database) -> None:
@@ -170,6 +219,10 @@ def _start(url: str, number: int) -> None:
 
 
 # --- looks --------------------------------------------------------------------------------------
+
+
+def _pass_on(here: int, ids: list[int], tx: Transaction) -> None:
+    tx.deliveries.pass_on(here, "e", ids, NOW, LATER, rest_due=False)
 
 
 def _tables(database: Database) -> set[str]:

@@ -17,12 +17,13 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from adapters.wechat.places import place_of
 from core.safety.protocol import load_protocols
 from tests.companion import rows, until
 from tests.fakes import wechat_api
 from tests.fakes.model_server import Answer
 from tests.fakes.wechat_api import SEND, STABLE_TOKEN
-from tests.wechat_world import MORE, PUBLIC_URL, WechatWorld, until_pushing, world_in
+from tests.wechat_world import MORE, PUBLIC_URL, WechatWorld, world_in
 
 one_loop = pytest.mark.asyncio(loop_scope="module")
 pytestmark = pytest.mark.xdist_group("wechat-api")
@@ -60,10 +61,14 @@ def assert_two(texts: list[str], following: str = "") -> None:
     assert together.endswith(following)
 
 
-async def until_held(world: WechatWorld) -> None:
+async def until_held(world: WechatWorld, person: str) -> None:
     """Until something is kept for somebody's next message."""
-    query = "SELECT id FROM deliveries WHERE state = 'held'"
-    await until(lambda: bool(rows(world.program.folder / "data", query)))
+    query = (
+        "SELECT d.id FROM deliveries d JOIN conversations c ON c.id = d.conversation_id"
+        " WHERE c.chat_id = ? AND d.state = 'held'"
+    )
+    place = place_of(world.wechat.app_id, person).encode()
+    await until(lambda: bool(rows(world.program.folder / "data", query, place)))
 
 
 # --- the token --------------------------------------------------------------------------------------
@@ -103,11 +108,7 @@ async def test_many_sends_at_once_share_one_refresh(world: WechatWorld) -> None:
     world.model.gate.clear()
     for person in people:
         ask_for_two(world, person)
-    await wechat.wait_until(lambda: True)
-    async with asyncio.timeout(AT_ONCE_SECONDS):
-        while world.model.answering < len(people):
-            async with world.model.asked:
-                await world.model.asked.wait()
+    await until(lambda: world.model.answering == len(people))
     wechat.expire_token()
     world.model.gate.set()
     for person in people:
@@ -136,12 +137,11 @@ async def test_what_the_count_does_not_allow_comes_with_the_next_message(world: 
     refused = wechat.refusals[45047]
     world.model.gate.clear()
     ask_for_two(world, person)
-    async with asyncio.timeout(AT_ONCE_SECONDS):
-        await world.model.wait_for_requests(1)
+    await until(lambda: world.model.answering == 1)
     wechat.exhaust(person)
     world.model.gate.set()
     await wechat.wait_until(lambda: wechat.refusals[45047] > refused)
-    await until_held(world)
+    await until_held(world, person)
     assert len(wechat.on_phone(person)) == 1
     wechat.say(person, "你好")
     await wechat.wait_until(lambda: f"{ECHO}你好" in "".join(wechat.on_phone(person)))
@@ -151,16 +151,13 @@ async def test_what_the_count_does_not_allow_comes_with_the_next_message(world: 
 @one_loop
 async def test_what_comes_after_the_window_comes_with_the_next_message(world: WechatWorld) -> None:
     person, wechat = somebody(), world.wechat
-    wechat.api.people.clear()
     world.model.gate.clear()
     ask_for_two(world, person)
-    asked = len(world.model.requests)
-    async with asyncio.timeout(AT_ONCE_SECONDS):
-        await world.model.wait_for_requests(max(1, asked))
+    await until(lambda: world.model.answering == 1)
     wechat.forward(hours=49)
     world.model.gate.set()
     await wechat.wait_until(lambda: wechat.refusals[45015] > 0)
-    await until_held(world)
+    await until_held(world, person)
     assert len(wechat.on_phone(person)) == 1
     wechat.say(person, "两天后")
     await wechat.wait_until(lambda: f"{ECHO}两天后" in "".join(wechat.on_phone(person)))
@@ -176,10 +173,9 @@ async def test_an_exhausted_quota_is_the_operators_to_see_and_loses_nothing(tmp_
         await wechat.wait_until(lambda: wechat.refusals[45009] > 0)
         assert len(await wechat.wait_for(person, 1)) == 1
         async with asyncio.timeout(AT_ONCE_SECONDS):
-            while (await world.health())["wechat"] != {"state": "degraded", "detail": "quota_exhausted"}:
+            while "quota_exhausted" not in (health := (await world.health())["wechat"])["detail"]:
                 await asyncio.sleep(0.02)  # another process has no event to wait on
-        log = world.program.output.read_text()
-        assert re.search(r"\[error .*quota_exhausted", log)
+        assert health["state"] == "degraded"
         wechat.quota_left = 1000
         # The rest comes with the next message, before its answer; that one is too long itself.
         world.model.behave(Answer(TWO))
@@ -188,10 +184,16 @@ async def test_an_exhausted_quota_is_the_operators_to_see_and_loses_nothing(tmp_
         assert "第74句" in seen[1]
         # Nobody waits for the quota of tomorrow with what rides on a response.
         said = wechat.say(person, "还有呢")
-        await wechat.wait_until(lambda: f"{ECHO}还有呢" in "".join(wechat.on_phone(person)))
+        await wechat.settled()
+        while f"{ECHO}还有呢" not in "".join(wechat.on_phone(person)):
+            assert f">{MORE}</a>" in wechat.on_phone(person)[-1], "who is owed more is told how to get it"
+            wechat.press_link(person, MORE)
+            await wechat.settled()
         together = "".join(wechat.on_phone(person))
         assert re.findall(r"第(\d+)句", together) == [str(n) for n in range(75)] * 2
         assert all(one.duration < AT_ONCE_SECONDS for one in wechat.tried[said])
+        log = world.program.output.read_text()
+        assert re.search(r"\[error .*quota_exhausted", log)
 
 
 # --- what an account may ----------------------------------------------------------------------------
@@ -203,7 +205,7 @@ async def test_an_account_that_may_not_push_after_all_answers_on_the_tries(tmp_p
         wechat, person, slow = world.wechat, somebody(), somebody()
         ask_for_two(world, person)
         await wechat.wait_until(lambda: wechat.refusals[48001] > 0)
-        await until_held(world)
+        await until_held(world, person)
         wechat.press_link(person, MORE)
         assert_two(await wechat.wait_for(person, 2))
         world.model.latency = 6.5
@@ -218,8 +220,8 @@ async def test_an_account_that_may_not_push_after_all_answers_on_the_tries(tmp_p
 async def test_what_an_account_may_is_found_out(tmp_path: Path, certified: bool) -> None:
     async with world_in(tmp_path, certified=certified) as world:
         await world.program.start()
-        await until_pushing(world)
         person, wechat = somebody(), world.wechat
+        await wechat.wait_until(lambda: wechat.refusals[40003 if certified else 48001] > 0)
         ask_for_two(world, person)
         await wechat.wait_until(lambda: bool(wechat.on_phone(person)))
         if certified:

@@ -57,6 +57,10 @@ DESIGN = [
     "TELEGRAM_MODE",
     "TELEGRAM_WEBHOOK_SECRET",
     "TELEGRAM_API_BASE_URL",
+    "WECHAT_APP_ID",
+    "WECHAT_APP_SECRET",
+    "WECHAT_TOKEN",
+    "WECHAT_ENCODING_AES_KEY",
 ]
 
 
@@ -232,6 +236,65 @@ def test_a_webhook_with_both_is_right() -> None:
     assert found.public_url == "https://x.example"
 
 
+WECHAT = {"WECHAT_APP_ID": "wx0123456789abcdef", "WECHAT_TOKEN": "Token_1"}
+
+
+def test_a_wechat_account_needs_no_more_than_its_id_and_token() -> None:
+    found = settings(**WECHAT)
+    assert found.wechat_app_id == "wx0123456789abcdef" and found.wechat_token == SecretStr("Token_1")
+    assert found.wechat_app_secret is None and found.wechat_encoding_aes_key is None
+    assert (found.wechat_delivery, found.wechat_api_base_url) == ("auto", "https://api.weixin.qq.com")
+    assert settings().wechat_app_id is None and settings().wechat_accounts is None
+
+
+@pytest.mark.parametrize("delivery", ["auto", "quick", "certified", "uncertified"])
+def test_a_whole_wechat_account_is_right(delivery: str, config: Path) -> None:
+    config.write_text("")
+    found = settings(
+        **WECHAT,
+        WECHAT_APP_SECRET="s3cret",
+        WECHAT_ENCODING_AES_KEY="aZ09+/" + "x" * 37,
+        WECHAT_DELIVERY=delivery,
+        WECHAT_ACCOUNTS=str(config),
+        WECHAT_API_BASE_URL="http://127.0.0.1:9/",
+    )
+    assert found.wechat_delivery == delivery and found.wechat_accounts == config
+    assert found.wechat_api_base_url == "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("environ", "name", "hint"),
+    [
+        ({"WECHAT_APP_ID": WECHAT["WECHAT_APP_ID"]}, "WECHAT_TOKEN", "settings page"),
+        ({"WECHAT_TOKEN": "Token_1"}, "WECHAT_APP_ID", "AppID"),
+        ({**WECHAT, "WECHAT_APP_ID": "gh_0123456789ab"}, "WECHAT_APP_ID", "wx0123456789abcdef"),
+        ({**WECHAT, "WECHAT_APP_ID": "wx01/../../x"}, "WECHAT_APP_ID", "wx0123456789abcdef"),
+        ({**WECHAT, "WECHAT_TOKEN": "no blanks"}, "WECHAT_TOKEN", "3 to 32"),
+        ({**WECHAT, "WECHAT_TOKEN": "ab"}, "WECHAT_TOKEN", "3 to 32"),
+        ({**WECHAT, "WECHAT_TOKEN": "a" * 33}, "WECHAT_TOKEN", "3 to 32"),
+        ({**WECHAT, "WECHAT_ENCODING_AES_KEY": "A" * 42}, "WECHAT_ENCODING_AES_KEY", "43"),
+        ({**WECHAT, "WECHAT_ENCODING_AES_KEY": "A" * 43 + "="}, "WECHAT_ENCODING_AES_KEY", "43"),
+        ({**WECHAT, "WECHAT_DELIVERY": "pigeon"}, "WECHAT_DELIVERY", "'certified' or 'uncertified'"),
+        ({**WECHAT, "WECHAT_DELIVERY": "certified"}, "WECHAT_APP_SECRET", "certified"),
+        ({"WECHAT_ACCOUNTS": "/nonexistent.toml"}, "WECHAT_ACCOUNTS", "a file that is there"),
+        ({"WECHAT_API_BASE_URL": "api.weixin.qq.com"}, "WECHAT_API_BASE_URL", "https://"),
+    ],
+)
+def test_a_wrong_wechat_account_is_told_by_name(environ: dict[str, str], name: str, hint: str) -> None:
+    found = problems(environ)
+    assert found.keys() == {name} and hint in found[name], "what is wrong is not told to be missing"
+
+
+def test_wrong_wechat_settings_are_told_at_once() -> None:
+    wrong = {
+        "WECHAT_APP_ID": "x",
+        "WECHAT_TOKEN": "!",
+        "WECHAT_ENCODING_AES_KEY": "y",
+        "WECHAT_DELIVERY": "z",
+    }
+    assert problems(wrong).keys() == wrong.keys()
+
+
 @pytest.mark.parametrize(
     ("name", "placeholder"),
     [
@@ -239,6 +302,9 @@ def test_a_webhook_with_both_is_right() -> None:
         ("MYSQL_PASSWORD", "your_secure_password"),
         ("TELEGRAM_BOT_TOKEN", "changeme"),
         ("LLM_API_KEY", "XXXX"),
+        ("WECHAT_APP_SECRET", "your_app_secret"),
+        ("WECHAT_TOKEN", "your_token"),
+        ("WECHAT_ENCODING_AES_KEY", "your_encoding_aes_key"),
     ],
 )
 def test_the_guides_placeholders_are_refused(name: str, placeholder: str) -> None:
@@ -246,10 +312,11 @@ def test_the_guides_placeholders_are_refused(name: str, placeholder: str) -> Non
 
 
 def test_unknown_names_in_the_file_are_refused_and_in_the_environment_looked_at(config: Path) -> None:
-    config.write_text("LLM_APIKEY=1\nSOMETHING_ELSE=1\nWECHAT_APP_ID=later\nDISCORD_BOT_TOKEN=later\n")
+    config.write_text("LLM_APIKEY=1\nSOMETHING_ELSE=1\nWECHAT_APPID=1\nDISCORD_BOT_TOKEN=later\n")
     found = problems({}, config)
-    assert found.keys() == {"LLM_APIKEY", "SOMETHING_ELSE"}
+    assert found.keys() == {"LLM_APIKEY", "SOMETHING_ELSE", "WECHAT_APPID"}
     assert "did you mean LLM_API_KEY?" in found["LLM_APIKEY"]
+    assert "did you mean WECHAT_APP_ID?" in found["WECHAT_APPID"]
     assert "did you mean" not in found["SOMETHING_ELSE"]
     loaded = load(
         {"TELEGRAM_BOT_TOKENS": "1", "HOSTNAME": "box", "PATH": "/bin", "LANG": "C", "SHELL": "/bin/sh"}
@@ -269,21 +336,27 @@ SECRETS = {
     "ENCRYPTION_KEY": base64.b64encode(f"{CANARY}-5".encode().ljust(32)).decode(),
     "TELEGRAM_BOT_TOKEN": f"1:{CANARY}-6-of-the-bot",
     "TELEGRAM_WEBHOOK_SECRET": f"{CANARY}-7",
+    "WECHAT_APP_SECRET": f"{CANARY}-8",
+    "WECHAT_TOKEN": f"{CANARY}_9".replace("-", "_"),
+    "WECHAT_ENCODING_AES_KEY": f"{CANARY}/10/".replace("-", "/").ljust(43, "A"),
 }
+SHOWING = re.compile("canary.9f31.secret|" + re.escape(SECRETS["ENCRYPTION_KEY"]))
+"""Whatever would give one of them away."""
 
 
 def test_secrets_are_never_shown() -> None:
-    found = settings(**SECRETS)
+    given = {**SECRETS, "WECHAT_APP_ID": WECHAT["WECHAT_APP_ID"]}
+    found = settings(**given)
     for shown in (
         repr(found),
         str(found),
         f"{found}",
-        repr(load(SECRETS)),
+        repr(load(given)),
         str(found.model_dump()),
         repr(vars(found)),
     ):
-        assert CANARY not in shown and SECRETS["ENCRYPTION_KEY"] not in shown
-    assert CANARY not in found.model_dump_json()
+        assert not SHOWING.search(shown)
+    assert not SHOWING.search(found.model_dump_json())
     assert set(found.secrets) == set(SECRETS.values()), "the log knows what to hide"
 
 
@@ -291,12 +364,18 @@ def test_secrets_are_never_shown() -> None:
 def test_secrets_are_in_no_complaint(name: str, config: Path) -> None:
     wrong = {"PORT": CANARY, "LLM_BASE_URL": CANARY, "TIMEZONE": CANARY, "DATABASE_URL": f"ftp://{CANARY}"}
     config.write_text(f"{name}X={CANARY}\n{name}_OLD='{CANARY}'\n")
-    for environ in (wrong, {**SECRETS, **wrong, **WEBHOOK, "TELEGRAM_WEBHOOK_SECRET": f"{CANARY} !"}):
+    others = {
+        "TELEGRAM_WEBHOOK_SECRET": f"{CANARY} !",
+        "WECHAT_TOKEN": f"{CANARY} !",
+        "WECHAT_APP_ID": CANARY,
+    }
+    aes = {"WECHAT_ENCODING_AES_KEY": f"{CANARY}!", "WECHAT_DELIVERY": CANARY, "WECHAT_ACCOUNTS": "/x"}
+    for environ in (wrong, {**SECRETS, **wrong, **WEBHOOK, **others, **aes}):
         with pytest.raises(ConfigError) as caught:
             load(environ, config)
         error: BaseException | None = caught.value
         while error is not None:
-            assert CANARY not in str(error) and CANARY not in repr(error)
+            assert not SHOWING.search(str(error)) and not SHOWING.search(repr(error))
             error = error.__cause__ or error.__context__
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from datetime import UTC, datetime
 
@@ -258,15 +259,16 @@ def test_nothing_is_nested_deeper_than_it_may_be() -> None:
 
 # --- whatever comes -----------------------------------------------------------------------------
 
-NAMES = (
+NAMES = re.findall(
+    r"\w+",
     "ToUserName FromUserName CreateTime MsgType Content MsgId Event EventKey Ticket MediaId PicUrl Format"
     " Recognition ThumbMediaId Location_X Location_Y Scale Label Title Description Url Latitude Longitude"
-    " Precision MenuId Encrypt bizmsgmenuid ScanCodeInfo SendPicsInfo"
-).split()
-KINDS = (
-    "text image voice video shortvideo location link event file device_text device_event hardware".split()
+    " Precision MenuId Encrypt bizmsgmenuid ScanCodeInfo SendPicsInfo",
 )
-EVENTS = "subscribe unsubscribe SCAN CLICK VIEW LOCATION scancode_push pic_weixin bind unbind".split()
+KINDS = re.findall(
+    r"\w+", "text image voice video shortvideo location link event file device_text device_event"
+)
+EVENTS = re.findall(r"\w+", "subscribe unsubscribe SCAN CLICK VIEW LOCATION scancode_push pic_weixin bind")
 KEYS = ["", "qrscene_1", "scanbarcode|1|2", "scanimage|", "设置", "继续", "last_trade_no_1"]
 readable = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
 values = st.one_of(
@@ -300,7 +302,10 @@ whole_kind = st.one_of(
     ),
 )
 beginnings = st.sampled_from(
-    ["", f"<ToUserName>{ACCOUNT}</ToUserName><FromUserName>{PERSON}</FromUserName><CreateTime>{AT}</CreateTime>"]
+    [
+        "",
+        f"<ToUserName>{ACCOUNT}</ToUserName><FromUserName>{PERSON}</FromUserName><CreateTime>{AT}</CreateTime>",
+    ]
 )
 
 

@@ -22,6 +22,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("UPDATE deliveries SET body = '' WHERE keep_until IS NOT NULL")
     op.execute("UPDATE deliveries SET state = 'pending' WHERE state = 'held'")
     op.drop_index("ix_deliveries_passed_with", table_name="deliveries")
     op.drop_index("ix_deliveries_keep_until", table_name="deliveries")
