@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -43,6 +42,7 @@ CANNOT_WRITE = timedelta(seconds=15)
 """How long a failed write speaks against the database, unless one succeeds meanwhile. Then others may try again."""
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - what the operator may have set
 DRAIN_REQUESTS_SECONDS = 1.0
+UNREADABLE_SECONDS = 600.0
 
 
 async def run(settings: Settings, roles: frozenset[str], ready: Callable[[str], None]) -> None:
@@ -242,7 +242,14 @@ def _of_channel(state: ChannelState) -> PartReport:
 
 def _of_wechat(parts: WechatParts) -> PartReport:
     """Messages come by themselves; what can be wrong is the API."""
-    troubles = [f"{api.account.name or 'main'}:{api.trouble}" for api in parts.apis.values() if api.trouble]
+    now = time.monotonic()
+    troubles = []
+    for api in parts.apis.values():
+        name = api.account.name or "main"
+        if api.trouble:
+            troubles.append(f"{name}:{api.trouble}")
+        if api.unreadable_at is not None and now - api.unreadable_at < UNREADABLE_SECONDS:
+            troubles.append(f"{name}:unreadable_messages")
     return PartReport(state="degraded" if troubles else "ok", detail=",".join(troubles) or "ok")
 
 
@@ -257,6 +264,5 @@ def access_page(access: Access) -> Callable[[web.Request], Awaitable[object]]:
 
 def _rules(settings: Settings) -> AccessRules:
     hosts = {"localhost", "127.0.0.1", "::1", *settings.allowed_hosts}
-    if settings.public_url and (hostname := urlsplit(settings.public_url).hostname):
-        hosts.add(hostname)
+    # Not PUBLIC_URL's: who asks for that comes from elsewhere, through a proxy that may not say so.
     return AccessRules(frozenset(hosts), frozenset(settings.cors_origins), settings.rate_limit_per_minute)

@@ -265,6 +265,14 @@ class Settings(BaseSettings):
             "WECHAT_APP_ID: needed with WECHAT_TOKEN; it is the AppID of the settings page"
             if self.wechat_token and not self.wechat_app_id
             else None,
+            "WECHAT_APP_ID: the other WECHAT_ settings are of no use without it and WECHAT_TOKEN"
+            if (self.wechat_app_secret or self.wechat_encoding_aes_key)
+            and not self.wechat_app_id
+            and not self.wechat_token
+            else None,
+            "PUBLIC_URL: the address of the server alone, e.g. https://chat.example.com, without /webhooks/…"
+            if "/webhooks" in (self.public_url or "")
+            else None,
             "WECHAT_APP_SECRET: WECHAT_DELIVERY=certified needs it, to call the API"
             if self.wechat_app_id and self.wechat_delivery == "certified" and not self.wechat_app_secret
             else None,

@@ -14,7 +14,6 @@ from aiohttp import web
 from bot.settings import Settings
 from core.commands.words import words_for
 from core.errors import ConfigError
-from core.language import Language
 from core.outbox import Channel, Pace
 from core.passive import PassiveReplies
 from core.phrases import load_phrases
@@ -54,7 +53,7 @@ class WechatParts:
         routes = [file_route(self.links, store)]
         for api in self.apis.values():
             responder = Responder(api, replies, self.links, notices, more, began)
-            callback = WechatCallback(api.account, inbox, replies, responder, self.cache, protocols, notices)
+            callback = WechatCallback(api, inbox, replies, responder, self.cache, protocols, notices)
             routes += callback.routes()
         return routes
 
@@ -117,8 +116,7 @@ def wechat_parts(settings: Settings, cache: SharedCache) -> WechatParts | None:
 
     session = Session(proxy_for(settings.wechat_api_base_url))
     apis = {account.app_id: WechatApi(account, cache, session) for account in accounts}
-    no_address = load_notices()[Language.ZH].no_address
-    links = FileLinks({account.app_id: account for account in accounts}, no_address)
+    links = FileLinks({account.app_id: account for account in accounts}, load_notices())
     channel = Channel(
         sender=WechatSender(apis, links),
         render=render,

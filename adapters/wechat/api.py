@@ -77,6 +77,8 @@ class WechatApi:
         """Whether customer-service messages can be sent, as far as is known; None: not yet."""
         if not account.app_secret:
             self.may_push = False
+        self.unreadable_at: float | None = None
+        """When, by time.monotonic(), a message last came that was signed with our Token and did not open."""
         self.trouble: str | None = None
         """A fixed word for what keeps the API from working, for /health."""
 

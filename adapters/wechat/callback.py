@@ -14,11 +14,11 @@ import structlog
 from aiohttp import web
 from wechatpy.replies import TextReply
 
+from adapters.wechat.api import WechatApi
 from adapters.wechat.crypto import Envelope, Unreadable, is_signed
 from adapters.wechat.delivery import CLOSED_AFTER_SECONDS, HOLD_SECONDS, Responder, Response
 from adapters.wechat.notices import Notices
 from adapters.wechat.parse import Parsed, parse
-from adapters.wechat.settings import WechatAccount
 from adapters.wechat.xml import BrokenXml, fields_of
 from core.errors import IdempotencyConflict, StoreUnavailable
 from core.language import Language, language_of
@@ -31,6 +31,7 @@ from core.safety.rules import Risk, risk_of
 log = structlog.get_logger()
 
 BODY_LIMIT = 1024 * 1024
+REFUSED_TOLD_SECONDS = 300.0
 CLOCKS_APART_SECONDS = 300
 NONCE_MEMORY = timedelta(minutes=11)
 SAME_AGAIN_SECONDS = 30.0
@@ -76,7 +77,7 @@ class WechatCallback:
 
     def __init__(
         self,
-        account: WechatAccount,
+        api: WechatApi,
         inbox: Inbox,
         replies: PassiveReplies,
         responder: Responder,
@@ -84,15 +85,17 @@ class WechatCallback:
         protocols: Protocols,
         notices: Mapping[Language, Notices],
     ) -> None:
-        self._account = account
+        self._api = api
+        self._account = api.account
         self._inbox = inbox
         self._replies = replies
         self._responder = responder
         self._cache = cache
         self._protocols = protocols
         self._notices = notices
-        self._envelope = Envelope(account) if account.encoding_aes_key else None
+        self._envelope = Envelope(api.account) if api.account.encoding_aes_key else None
         self._unknown: set[str] = set()
+        self._refused_at: dict[str, float] = {}
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get(self._account.path, self.verify), web.post(self._account.path, self.receive)]
@@ -103,6 +106,7 @@ class WechatCallback:
         echo = query.get("echostr", "")
         signature = query.get("signature", "")
         if not self._is_in_time(query.get("timestamp", "")) or not self._is_signed(signature, query):
+            self._why(query, signature)
             return web.Response(status=401)
         return web.Response(text=echo)
 
@@ -120,9 +124,14 @@ class WechatCallback:
             if isinstance(xml, int):
                 return web.Response(status=xml)
             parsed = parse(xml, self._account.app_id)
-        except (BrokenXml, Unreadable, UnicodeDecodeError):
+        except (BrokenXml, UnicodeDecodeError):
+            return web.Response(status=400)
+        except Unreadable:
+            self._refused("another_aes_key_or_app_id")
+            self._api.unreadable_at = time.monotonic()
             return web.Response(status=400)
         if not await self._is_fresh(request, parsed):
+            self._refused("nonce_used_again")
             return web.Response(status=401)
         return await self._answer(request, parsed, asked_at, encrypted=encrypted)
 
@@ -132,16 +141,34 @@ class WechatCallback:
         """The XML, or the status for what is not signed. Raises BrokenXml, Unreadable, UnicodeDecodeError."""
         query = request.query
         if not self._is_in_time(query.get("timestamp", "")):
+            self._why(query, query.get("signature", ""))
             return 401
         if not encrypted:
-            return body.decode() if self._is_signed(query.get("signature", ""), query) else 401
+            if self._is_signed(query.get("signature", ""), query):
+                return body.decode()
+            self._refused("another_token")
+            return 401
         if self._envelope is None:
-            self._tell_once("encrypted_without_key")
+            self._refused("encrypted_without_key")
+            if self._is_signed(query.get("signature", ""), query):
+                self._api.unreadable_at = time.monotonic()
             return 400
         sealed = fields_of(body.decode()).get("Encrypt", "")
         if not self._is_signed(query.get("msg_signature", ""), query, sealed):
+            self._refused("another_token")
             return 401
         return self._envelope.open(sealed)
+
+    def _why(self, query: Mapping[str, str], signature: str) -> None:
+        """Tell the operator, not who asks, whether it is the Token or the clock."""
+        self._refused("clocks_apart" if self._is_signed(signature, query) else "another_token")
+
+    def _refused(self, reason: str) -> None:
+        """A warning now and then: anybody may knock here."""
+        now = time.monotonic()
+        if now - self._refused_at.get(reason, -REFUSED_TOLD_SECONDS) >= REFUSED_TOLD_SECONDS:
+            self._refused_at[reason] = now
+            log.warning("wechat_refused", reason=reason, app_id=self._account.app_id)
 
     def _is_signed(self, signature: str, query: Mapping[str, str], *more: str) -> bool:
         parts = (self._account.token, query.get("timestamp", ""), query.get("nonce", ""), *more)

@@ -135,7 +135,10 @@ class Responder:
             return response or SUCCESS
         notices = self._notices[_language(arrival)]
         if response is None:
-            return Response(self._with_more(notices.later, arrival))
+            command = arrival.message.command
+            asked_for_it = command is not None and command.name == MORE
+            notice = notices.still_later if asked_for_it else notices.later
+            return Response(self._with_more(notice, arrival))
         told = joined([response.text, self._with_more(notices.also_later, arrival)])
         return Response(told, response.taken) if size_of(told) <= LIMIT_BYTES else response
 

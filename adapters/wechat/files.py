@@ -14,10 +14,16 @@ import time
 from collections.abc import Mapping
 from datetime import timedelta
 
+import structlog
+
+from adapters.wechat.notices import Notices
 from adapters.wechat.places import app_of
 from adapters.wechat.render import anchor, in_text, joined
 from adapters.wechat.settings import PATH, WechatAccount
+from core.language import Language, language_of
 from core.messages import Delivery, Segment
+
+log = structlog.get_logger()
 
 FILES = "files"
 """No account may be called so."""
@@ -26,10 +32,10 @@ _MAC_BYTES = 16
 
 
 class FileLinks:
-    def __init__(self, accounts: Mapping[str, WechatAccount], no_address: str) -> None:
-        """`accounts` by app id. `no_address`: said in a file's place where nobody told our own address."""
+    def __init__(self, accounts: Mapping[str, WechatAccount], notices: Mapping[Language, Notices]) -> None:
+        """`accounts` by app id."""
         self._accounts = accounts
-        self._no_address = no_address
+        self._notices = notices
 
     def in_text(self, delivery: Delivery) -> str:
         """The delivery as text, a file in it as its link."""
@@ -37,11 +43,14 @@ class FileLinks:
         if segment.media is None:
             return in_text(segment)
         account = self._accounts[app_of(delivery.chat_id)]
+        notices = self._notices[language_of(segment.text)]
         if not account.public_url:
-            return joined([segment.text, self._no_address])
+            log.warning("wechat_file_without_public_url", app_id=account.app_id)
+            return joined([segment.text, notices.no_address])
         until = int(time.time() + OPEN_FOR.total_seconds())
         address = f"{account.public_url}{PATH}/{FILES}/{self._seal(account, delivery.id, until)}"
-        return joined([segment.text, anchor(address, segment.media.name)])
+        link = anchor(address, segment.media.name)
+        return joined([segment.text, f"{link}\n{notices.open_link}"])
 
     def opened(self, sealed: str) -> int | None:
         """The delivery that a link names; None if it is none of ours, or too old."""

@@ -32,6 +32,10 @@ async def keep(api: WechatApi) -> None:
             trouble = error.reason
         if trouble != told:
             told = trouble
-            log.warning("wechat_api_away" if trouble else "wechat_api_works", reason=trouble or None)
+            log.warning(
+                "wechat_api_away" if trouble else "wechat_api_works",
+                reason=trouble or None,
+                app_id=api.account.app_id,
+            )
         wait = min(wait * 2, LONGEST_WAIT_SECONDS) if trouble else LOOK_SECONDS
         await asyncio.sleep(wait)

@@ -15,12 +15,16 @@ LOCALES = Path(__file__).parent / "locales"
 class Notices:
     later: str
     """The answer is not ready, and how to get it."""
+    still_later: str
+    """The same, to somebody who has asked for it."""
     more: str
     """There is more, and how to get it."""
     also_later: str
     """Here is what was kept; the answer to what was just said is still to come."""
     not_kept: str
     """What they said could not be stored."""
+    open_link: str
+    """Beside a link to a file."""
     no_address: str
     """In a file's place where it cannot be fetched from anywhere."""
 

@@ -51,6 +51,9 @@ def _say_ready(settings: Settings, address: str) -> None:
         lines.append(
             "在 config.env 里填 LLM_API_KEY · Put LLM_API_KEY into config.env (see config.env.example)"
         )
+    if settings.wechat_app_id or settings.wechat_accounts:
+        where = f"{settings.public_url or 'https://…'}/webhooks/wechat"
+        lines.append(f"微信：设置页的 URL 填 · WeChat, the settings page's URL: {where}")
     lines.append("停止 · stop: Ctrl-C")
     print("\n  " + "\n  ".join(lines) + "\n", file=sys.stderr, flush=True)
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from bot.cli.common import print_json, settings_or_complain
+from bot.doctor.wechat import advice_for
 from bot.logs import silent
 from bot.settings import Settings
 from bot.wechat import wechat_accounts
@@ -19,11 +20,17 @@ FAILED = 1
 
 def define(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    menu = actions.add_parser("menu", help="设置底部菜单 · apply the custom menu")
+    menu = actions.add_parser(
+        "menu",
+        help="设置底部菜单 · apply the custom menu",
+        description="把公众号底部的菜单换成文件里的这一份；手机上过几分钟、或重新关注后看到。"
+        " Replaces the account's custom menu; phones show it after some minutes, or after following again."
+        " 例 · e.g.: xinyu wechat menu --file menu.toml --dry-run",
+    )
     menu.add_argument(
         "--file", type=Path, help="菜单（TOML），默认 adapters/wechat/menu.toml · the menu's file"
     )
-    menu.add_argument("--account", help="WECHAT_ACCOUNTS 里的名字；不写就是全部 · one account; default: all")
+    menu.add_argument("--account", help="WECHAT_ACCOUNTS 里的名字，或 main；不写就是全部 · one; default: all")
     menu.add_argument("--dry-run", action="store_true", help="只检查、显示，不发送 · only check and show it")
     parser.set_defaults(act=act)
 
@@ -43,7 +50,7 @@ async def _apply(settings: Settings, name: str | None, menu: dict[str, object]) 
     from adapters.proxy import proxy_for
     from adapters.wechat.api import ApiError, Session, WechatApi
 
-    accounts = [account for account in wechat_accounts(settings) if name in (None, account.name)]
+    accounts = [account for account in wechat_accounts(settings) if name in (None, account.name or "main")]
     if not accounts:
         raise ConfigError(
             "WECHAT_APP_ID: no account is set" if name is None else f"--account: no account {name}"
@@ -58,12 +65,8 @@ async def _apply(settings: Settings, name: str | None, menu: dict[str, object]) 
                 print(f"{account.app_id}: 菜单设好了 · the menu is set")
             except ApiError as error:
                 code = FAILED
-                advice = (
-                    "没有认证的号不能用接口设菜单 · not for uncertified accounts"
-                    if error.code == 48001
-                    else ""
-                )
-                print(f"{account.app_id}: {error.reason} ({error.code}) {advice}".rstrip(), file=sys.stderr)
+                advice = advice_for(error.reason)
+                print(f"{account.app_id}: {error.reason} ({error.code}) → {advice}", file=sys.stderr)
     finally:
         await session.close()
     return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import stat
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,10 @@ async def wechat(around: Surroundings) -> list[Finding]:
             Finding("wechat", State.FAIL, line, "改 WECHAT_ACCOUNTS 的文件 · change that file")
             for line in str(error).split("\n")
         ]
+    file = around.settings.wechat_accounts
+    if file is not None and (await asyncio.to_thread(file.stat)).st_mode & stat.S_IRWXO:
+        found = f"{file}: 有密钥，而其他用户能看 · holds secrets and is open to other users"
+        return [Finding("wechat", State.WARN, found, f"`chmod 600 {file}`")]
     if not accounts:
         return [Finding("wechat", State.SKIPPED, "没有设置 · not set")]
     await asyncio.to_thread(importlib.import_module, "adapters.wechat.check")
@@ -40,6 +45,11 @@ async def _account(public_url: str, account: WechatAccount) -> Finding:
 
     address = f"{public_url or 'https://…'}{account.path}"
     about = f"{account.name or 'main'} {account.app_id}, {account.delivery}, URL {address}"
+    if not public_url:
+        advice = (
+            "设 PUBLIC_URL，设置页要填的地址、导出的文件都要它 · set it: the settings page and files need it"
+        )
+        return Finding("wechat", State.WARN, about, advice)
     if not account.app_secret:
         found = f"{about}；没有 AppSecret，只用被动回复 · no AppSecret: passive replies only"
         return Finding("wechat", State.OK, found)
@@ -60,10 +70,12 @@ def _of_strategy(about: str, account: WechatAccount, *, may_push: bool) -> Findi
         return Finding(
             "wechat", State.WARN, found, "用 auto，慢的回复就能主动送到 · auto would push late answers"
         )
-    if not account.public_url:
-        advice = "设 PUBLIC_URL，导出的文件才能打开 · set PUBLIC_URL, so that exported files can be opened"
-        return Finding("wechat", State.WARN, found, advice)
     return Finding("wechat", State.OK, found)
+
+
+def advice_for(reason: str) -> str:
+    """What to do about a fixed word of the API's."""
+    return _TROUBLE.get(reason, ("", _ADDRESS))[1]
 
 
 _ADDRESS = "看网络、HTTPS_PROXY 和 WECHAT_API_BASE_URL · look at network, HTTPS_PROXY and WECHAT_API_BASE_URL"
@@ -78,6 +90,10 @@ _TROUBLE = {
         "公众平台 → 基本配置 → IP 白名单 · add it there",
     ),
     "quota_exhausted": ("今天的接口次数用完了 · today's quota is used up", "明天恢复 · it is back tomorrow"),
+    "not_certified": (
+        "这个号没有这个接口 · not for this account",
+        "没有认证的号用不了这个接口 · uncertified accounts may not use it",
+    ),
     "unreachable": ("连不上 · unreachable", _ADDRESS),
     "timeout": ("没有回应 · no answer", _ADDRESS),
 }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from core.commands.account import ask_first, erasing
 from core.commands.asked import COMMANDS, IN_WORDS_ONLY, Asked, Done
 from core.commands.words import WORDED
-from core.messages import Button, Segment
+from core.messages import Button, Segment, Source
 from core.ports import Transaction
 from core.settings import ConversationSettings
 
@@ -27,7 +27,9 @@ async def consent(asked: Asked) -> Done:
     """The answer to `start`'s question. A no leaves nothing of them behind."""
     pressed_on = asked.command.message_id
     start_stays = () if pressed_on is None else (Segment("", replaces=pressed_on),)
-    if asked.command.argument != "yes" and asked.conversation.person.consented_at is not None:
+    if asked.command.argument != "yes" and (
+        asked.conversation.person.consented_at is not None or _has_talked_in_words(asked)
+    ):
         return ask_first(asked)  # an old button: they have been talking since
     if asked.command.argument != "yes":
         return erasing(asked, (*start_stays, Segment(asked.say("start.declined"))))
@@ -37,6 +39,12 @@ async def consent(asked: Asked) -> Done:
         (*start_stays, Segment(asked.say("start.agreed"))),
         lambda tx: tx.people.update_settings(user_id, agreed),
     )
+
+
+def _has_talked_in_words(asked: Asked) -> bool:
+    """Whether anything was said where a button's words may be meant as words."""
+    talked = any(said.source is Source.PERSON for said in asked.conversation.window)
+    return talked and asked.conversation.platform in WORDED
 
 
 async def help_(asked: Asked) -> Done:

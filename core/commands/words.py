@@ -31,6 +31,8 @@ _ANSWERS = {
 _SEPARATORS = re.compile(r"[\s:=·,]+")
 """Between a setting, its name and its value, once NFKC has made ： ＝ ， narrow."""
 _ENDING = " 。!.~"
+_QUOTES = '「」“”"'
+"""As we show the words: people type what they see."""
 
 
 # --- what people say ----------------------------------------------------------------------------
@@ -45,7 +47,7 @@ def command_in_words(text: str, message_id: str | None = None) -> Command | None
     if typed is not None:
         in_raw = _raw_setting(_tokens(_plain(typed.argument))) if typed.name == "settings" else None
         return replace(typed, argument=in_raw or typed.argument)
-    said, known = _plain(text), _vocabulary()
+    said, known = _plain(text).strip(_QUOTES), _vocabulary()
     found = known.commands.get(said.casefold())
     if found is not None:
         return replace(found, message_id=message_id)

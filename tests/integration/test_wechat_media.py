@@ -10,6 +10,7 @@ import pytest
 
 from adapters.wechat.api import Session, WechatApi
 from adapters.wechat.files import FileLinks
+from adapters.wechat.notices import load_notices
 from adapters.wechat.places import place_of
 from adapters.wechat.send import WechatSender
 from adapters.wechat.settings import Delivery as Strategy
@@ -65,7 +66,8 @@ async def desk(*, certified: bool = True) -> AsyncIterator[Desk]:
         await wechat.settled()
         try:
             yield Desk(
-                wechat, WechatSender({wechat.app_id: api}, FileLinks({wechat.app_id: account}, "没有地址"))
+                wechat,
+                WechatSender({wechat.app_id: api}, FileLinks({wechat.app_id: account}, load_notices())),
             )
         finally:
             await session.close()

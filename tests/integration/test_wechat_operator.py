@@ -97,9 +97,14 @@ async def test_each_further_account_is_looked_at_and_a_broken_file_is_told(tmp_p
         encoding="utf-8",
     )
     async with FakeWechat() as wechat:
+        accounts.chmod(0o644)
+        exposed = await doctor(tmp_path, settings_of(wechat, WECHAT_ACCOUNTS=str(accounts)))
+        accounts.chmod(0o600)
         both = await doctor(tmp_path, settings_of(wechat, WECHAT_ACCOUNTS=str(accounts)))
         accounts.write_text('[[account]]\nname = "files"\napp_secret = "s3cret-of-mine"\n', encoding="utf-8")
         broken = await doctor(tmp_path, settings_of(wechat, WECHAT_ACCOUNTS=str(accounts)))
+    assert exposed.state("wechat") == "warn"
+    assert "chmod 600" in exposed.one("wechat")["advice"]
     assert [finding["state"] for finding in both.all("wechat")] == ["ok", "ok"]
     assert "/webhooks/wechat/second" in both.all("wechat")[1]["found"]
     problems = [finding["found"] for finding in broken.all("wechat")]
@@ -119,7 +124,7 @@ async def test_the_menu_is_applied_from_its_file(tmp_path: Path) -> None:
         ours = await menu(tmp_path, settings_of(wechat))
         assert ours.code == 0, ours.output
         assert wechat.menu is not None
-        assert [button["name"] for button in wechat.menu["button"]] == ["聊聊", "我的", "帮助"]
+        assert [button["name"] for button in wechat.menu["button"]] == ["接着聊聊", "我的", "帮助"]
         own = tmp_path / "menu.toml"
         own.write_text('[[button]]\nname = "说说"\nsays = "more"\n', encoding="utf-8")
         assert (await menu(tmp_path, settings_of(wechat), "--file", str(own))).code == 0

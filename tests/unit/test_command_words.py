@@ -230,7 +230,7 @@ def test_a_sentence_in_front_makes_it_talk(word: str, before: str) -> None:
             "/more",
             "/consent yes",
         ),
-        *("「导出」", "导出？", "注销?", "/", "/what", "设\n置"),
+        *("「导出」了", "导出？", "注销?", "/", "/what", "设\n置"),
     ],
 )
 def test_these_are_talk(text: str) -> None:
