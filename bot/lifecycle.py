@@ -246,8 +246,9 @@ def _of_wechat(parts: WechatParts) -> PartReport:
     troubles = []
     for api in parts.apis.values():
         name = api.account.name or "main"
-        if api.trouble:
-            troubles.append(f"{name}:{api.trouble}")
+        trouble = "quota_exhausted" if api.quota_used_up else api.trouble
+        if trouble:
+            troubles.append(f"{name}:{trouble}")
         if api.unreadable_at is not None and now - api.unreadable_at < UNREADABLE_SECONDS:
             troubles.append(f"{name}:unreadable_messages")
     return PartReport(state="degraded" if troubles else "ok", detail=",".join(troubles) or "ok")

@@ -31,7 +31,10 @@ def formatted(markdown: str) -> Segment:
     if _TOO_DEEP.search(markdown):
         return Segment(markdown)
     writer = _Writer()
-    writer.blocks(SyntaxTreeNode(_PARSER.parse(markdown)).children)
+    try:
+        writer.blocks(SyntaxTreeNode(_PARSER.parse(markdown)).children)
+    except RecursionError:  # hundreds of marks within each other
+        return Segment(markdown)
     segment = writer.segment()
     return segment if segment.text.strip() else Segment(markdown)
 

@@ -301,6 +301,10 @@ class Outbox:
             reason=error.reason,
             attempts=attempts,
         )
+        rides = self._channels[delivery.platform].rides(delivery.chat_id)
+        if rides and not error.permanent and attempts >= self._options.attempts:
+            await self._hold_back(delivery, error.reason)  # it can still ride on a response
+            return False
         if error.permanent or attempts >= self._options.attempts:
             now = self._clock.now()
             await self._record(

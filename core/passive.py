@@ -20,9 +20,10 @@ from core.messages import Delivery, IncomingMessage
 from core.outbox import Outbox
 from core.ports import Clock, Inbox, Passable, Store, Transaction
 
-ASKED_AGAIN_WITHIN = timedelta(seconds=30)
+ASKED_AGAIN_WITHIN = timedelta(seconds=20)
 """How long a platform may ask again for a response that it lost."""
 TAKE_TRIES = 3
+NO_EVENT = ""
 IS_OPEN_SECONDS = 0.5
 """How often to look whether somebody still waits for the response."""
 
@@ -38,6 +39,14 @@ class Arrival:
     """How often it was brought by now."""
     since_first: timedelta
     live: LiveReply
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What rides on a response, and how many more there are that could not."""
+
+    deliveries: tuple[Delivery, ...]
+    left: int
 
 
 class PassiveReplies:
@@ -106,7 +115,7 @@ class PassiveReplies:
 
     async def take(
         self, arrival: Arrival, choose: Callable[[Sequence[Delivery]], Sequence[Delivery]], *, rest_due: bool
-    ) -> tuple[Delivery, ...]:
+    ) -> Taken:
         """What rides on the response to the message: the first few that are unsent, as `choose` says.
 
         `rest_due`: what does not fit may be pushed. Raises StoreUnavailable.
@@ -121,7 +130,7 @@ class PassiveReplies:
             if rest_due:
                 self._outbox.look_at(arrival.conversation_id)
             return taken
-        return ()
+        return Taken((), 0)
 
     def _take(
         self,
@@ -130,7 +139,7 @@ class PassiveReplies:
         *,
         choose: Callable[[Sequence[Delivery]], Sequence[Delivery]],
         rest_due: bool,
-    ) -> tuple[Delivery, ...]:
+    ) -> Taken:
         now, event_id = self._clock.now(), arrival.message.event_id
         found: Passable = tx.deliveries.passable(arrival.conversation_id, event_id, now)
         chosen = found.deliveries if found.again else tuple(choose(found.deliveries))
@@ -140,7 +149,17 @@ class PassiveReplies:
             tx.deliveries.pass_on(
                 arrival.conversation_id, event_id, ids, now, until, rest_due=rest_due and not found.again
             )
-        return chosen
+        if found.again:
+            left = len(tx.deliveries.passable(arrival.conversation_id, NO_EVENT, now).deliveries)
+        else:
+            left = len(found.deliveries) - len(chosen)
+        return Taken(chosen, left)
+
+    async def is_owed(self, arrival: Arrival) -> bool:
+        """Whether anything of the conversation is still on its way to the person, in whosever hands."""
+        return await self._store.read(
+            lambda tx: tx.deliveries.is_owed(arrival.conversation_id, arrival.message.event_id)
+        )
 
     async def arrived(self, arrival: Arrival, taken: Sequence[Delivery]) -> None:
         """The response is out, as far as can be known. Raises StoreUnavailable: it may go out once more."""

@@ -21,14 +21,19 @@ from core.ports import SharedCache
 
 log = structlog.get_logger()
 
-CALL_SECONDS = 10.0
+CALL_SECONDS = 4.0
+"""Less than a response may be held back: what a call that hangs has in its hands can still ride on one."""
+UPLOAD_SECONDS = 30.0
 ANSWER_BYTES = 1024 * 1024
 STALE_TOKEN = frozenset({40001, 40014, 42001})
 UNAUTHORIZED = 48001
+UNKNOWN_PERSON = 40003
 QUOTA = 45009
+QUOTA_PAUSE = timedelta(hours=1)
+LONGEST_AWAY_SECONDS = 60.0
 TOKEN_EARLY = timedelta(minutes=10)
 """A token is renewed so long before its end (at most half its life): WeChat has a new one from 5 minutes before."""
-RENEWING = timedelta(seconds=12)
+RENEWING = timedelta(seconds=25)
 """Who renews a token does it for everybody; longer than a call takes it does not."""
 REMEMBER_REACH = timedelta(hours=1)
 NOBODY = "xinyu-asks-whether-it-may"
@@ -79,8 +84,44 @@ class WechatApi:
             self.may_push = False
         self.unreadable_at: float | None = None
         """When, by time.monotonic(), a message last came that was signed with our Token and did not open."""
+        self._quota_until = 0.0
+        self._away_until = 0.0
+        self._failures = 0
+        """How often in a row a message was sent in vain."""
         self.trouble: str | None = None
         """A fixed word for what keeps the API from working, for /health."""
+
+    @property
+    def quota_used_up(self) -> bool:
+        return time.time() < self._quota_until
+
+    @property
+    def is_away(self) -> bool:
+        return time.monotonic() < self._away_until
+
+    @property
+    def _quota_key(self) -> str:
+        return f"wechat:quota:{self.account.app_id}"
+
+    def _note_away(self) -> None:
+        """Nothing is pushed for a while: what people are owed rides on responses meanwhile."""
+        self._failures += 1
+        self._away_until = time.monotonic() + min(2.0 ** min(self._failures, 10), LONGEST_AWAY_SECONDS)
+
+    @property
+    def away_for(self) -> timedelta:
+        return timedelta(seconds=max(0.5, self._away_until - time.monotonic()))
+
+    async def learn(self) -> None:
+        """What other processes found out of the account, where they share a cache."""
+        if not self.account.app_secret or self.account.delivery in (Delivery.QUICK, Delivery.UNCERTIFIED):
+            return
+        known = await self._cache.get(self._push_key)
+        if known is not None:
+            self.may_push = known == "yes"
+        until = await self._cache.get(self._quota_key)
+        if until is not None:
+            self._quota_until = max(self._quota_until, float(until))
 
     @property
     def _push_key(self) -> str:
@@ -89,7 +130,7 @@ class WechatApi:
     @property
     def pushes(self) -> bool:
         """Whether what does not ride on a response can be pushed at this moment, as far as is known."""
-        return bool(self.may_push) and self.trouble != "quota_exhausted"
+        return bool(self.may_push) and not self.quota_used_up and not self.is_away
 
     # --- what it is used for ----------------------------------------------------------------
 
@@ -103,7 +144,16 @@ class WechatApi:
 
     async def _send(self, openid: str, kind: str, content: dict[str, str]) -> None:
         body = {"touser": openid, "msgtype": kind, kind: content}
-        await self.call("POST", "/cgi-bin/message/custom/send", body)
+        try:
+            await self.call("POST", "/cgi-bin/message/custom/send", body)
+        except ApiError as error:
+            if error.code == QUOTA:
+                self._quota_until = time.time() + QUOTA_PAUSE.total_seconds()
+                await self._cache.put(self._quota_key, str(self._quota_until), QUOTA_PAUSE)
+            elif not error.code:
+                self._note_away()
+            raise
+        self._failures = 0
 
     async def show_typing(self, openid: str) -> None:
         """Raises ApiError."""
@@ -131,19 +181,11 @@ class WechatApi:
         self.may_push = known == "yes"
         return self.may_push
 
-    async def look_whether_it_was_refused(self) -> None:
-        """What another process learnt; and whether that still holds, when it is an hour old. Raises ApiError."""
-        known = await self._cache.get(self._push_key)
-        if known is not None:
-            self.may_push = known == "yes"
-        elif not self.may_push:
-            await self.look_whether_it_may_push()
-
     async def _is_unauthorized(self) -> bool:
         try:
             await self.send_text(NOBODY, "…")
         except ApiError as error:
-            if error.code in (0, -1, QUOTA) or error.reason in OF_THE_ACCOUNT:
+            if error.code not in (UNAUTHORIZED, UNKNOWN_PERSON):
                 raise
             return error.code == UNAUTHORIZED
         return False
@@ -255,12 +297,10 @@ class Session:
     async def ask(self, method: str, url: str, body: Any, query: Mapping[str, str]) -> dict[str, Any]:
         """The JSON object that was answered. Raises ApiError."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                proxy=self._proxy, timeout=aiohttp.ClientTimeout(total=CALL_SECONDS, sock_connect=5.0)
-            )
+            self._session = aiohttp.ClientSession(proxy=self._proxy)
         try:
             async with self._session.request(method, url, params=dict(query), **_content(body)) as response:
-                answered = await response.content.read(ANSWER_BYTES)
+                answered = await _whole(response.content)
                 status = response.status
         except TimeoutError as error:
             raise ApiError("timeout") from error
@@ -280,15 +320,26 @@ class Session:
             self._session = None
 
 
+async def _whole(content: aiohttp.StreamReader) -> bytes:
+    """The body, however many pieces it comes in. Raises ApiError for more than any answer has."""
+    body = bytearray()
+    async for piece in content.iter_any():
+        body += piece
+        if len(body) > ANSWER_BYTES:
+            raise ApiError("answers_oddly")
+    return bytes(body)
+
+
 def _content(body: Any) -> dict[str, Any]:
     if isinstance(body, Upload):
         form = aiohttp.FormData()
         form.add_field("media", body.data, filename=body.name, content_type="application/octet-stream")
-        return {"data": form}
+        return {"data": form, "timeout": aiohttp.ClientTimeout(total=UPLOAD_SECONDS)}
     # Not escaped: WeChat shows \\uXXXX as it is written.
     return {
         "data": json.dumps(body, ensure_ascii=False).encode(),
         "headers": {"Content-Type": "application/json; charset=utf-8"},
+        "timeout": aiohttp.ClientTimeout(total=CALL_SECONDS),
     }
 
 

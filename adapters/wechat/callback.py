@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ from core.safety.rules import Risk, risk_of
 log = structlog.get_logger()
 
 BODY_LIMIT = 1024 * 1024
+BODY_SECONDS = 5.0
 REFUSED_TOLD_SECONDS = 300.0
 CLOCKS_APART_SECONDS = 300
 NONCE_MEMORY = timedelta(minutes=11)
@@ -45,6 +48,7 @@ STORE_AGAIN_SECONDS = 0.5
 """Between two tries to store what came, while WeChat waits."""
 FAREWELL_AGAIN = timedelta(seconds=60)
 KINDS_LIMIT = 100
+KEPT_LIMIT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ class WechatCallback:
         self._envelope = Envelope(api.account) if api.account.encoding_aes_key else None
         self._unknown: set[str] = set()
         self._refused_at: dict[str, float] = {}
+        self._kept: OrderedDict[str, None] = OrderedDict()
+        """Messages of late that are stored for sure."""
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get(self._account.path, self.verify), web.post(self._account.path, self.receive)]
@@ -108,13 +114,19 @@ class WechatCallback:
         if not self._is_in_time(query.get("timestamp", "")) or not self._is_signed(signature, query):
             self._why(query, signature)
             return web.Response(status=401)
+        if not await self._is_fresh(request, f"echo:{echo}"):
+            self._refused("nonce_used_again")
+            return web.Response(status=401)
         return web.Response(text=echo)
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
         asked_at = time.monotonic()
         encrypted = request.query.get("encrypt_type") == "aes"
         try:
-            body = await _read(request)
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _read(request)
+        except TimeoutError:
+            return web.Response(status=408)
         except web.RequestPayloadError:  # it is not packed as it says
             return web.Response(status=400)
         if body is None:
@@ -130,7 +142,7 @@ class WechatCallback:
             self._refused("another_aes_key_or_app_id")
             self._api.unreadable_at = time.monotonic()
             return web.Response(status=400)
-        if not await self._is_fresh(request, parsed):
+        if not await self._is_fresh(request, parsed.event_id):
             self._refused("nonce_used_again")
             return web.Response(status=401)
         return await self._answer(request, parsed, asked_at, encrypted=encrypted)
@@ -178,13 +190,13 @@ class WechatCallback:
     def _is_in_time(timestamp: str) -> bool:
         return timestamp.isdecimal() and abs(int(timestamp[:12]) - time.time()) <= CLOCKS_APART_SECONDS
 
-    async def _is_fresh(self, request: web.Request, parsed: Parsed) -> bool:
-        """Whether nobody used its nonce, unless for the same message a moment ago: the platform's own retry."""
+    async def _is_fresh(self, request: web.Request, content: str) -> bool:
+        """Whether nobody used its nonce, unless for the same content a moment ago: the platform's own retry."""
         timestamp, nonce = request.query.get("timestamp", ""), request.query.get("nonce", "")
         key = f"wechat:nonce:{self._account.app_id}:{timestamp}:{nonce}"[:256]
-        stands = await self._cache.add(key, f"{time.time():.3f} {parsed.event_id}", NONCE_MEMORY)
-        first_at, _, event_id = stands.partition(" ")
-        return event_id == parsed.event_id and time.time() - float(first_at) < SAME_AGAIN_SECONDS
+        stands = await self._cache.add(key, f"{time.time():.3f} {content}", NONCE_MEMORY)
+        first_at, _, used_for = stands.partition(" ")
+        return used_for == content and time.time() - float(first_at) < SAME_AGAIN_SECONDS
 
     # --- what came --------------------------------------------------------------------------
 
@@ -219,6 +231,7 @@ class WechatCallback:
                 if farewell:
                     return self._written(call, Response(farewell))
                 arrival = await stack.enter_async_context(self._replies.receiving(message))
+            self._note_kept(message.event_id)
             response = await self._responder.respond(arrival, call.asked_at, call.is_open)
             if response is None:
                 return call.left_alone()
@@ -264,6 +277,8 @@ class WechatCallback:
             return self._written(call, Response(self._protocols.text(Risk.HIGH, language)))
         age = time.time() - message.sent_at.timestamp() if message is not None else 0.0
         if age > NOT_KEPT_AFTER_SECONDS and call.left < STORE_AGAIN_SECONDS:
+            if call.parsed.event_id in self._kept:  # an earlier try was stored: its answer is to come
+                return self._written(call, self._responder.later(message, language))
             return self._written(call, Response(self._notices[language].not_kept))
         if call.left <= 0 or not call.is_open():
             await asyncio.sleep(max(0.0, call.asked_at + CLOSED_AFTER_SECONDS - time.monotonic()))
@@ -271,11 +286,16 @@ class WechatCallback:
         await asyncio.sleep(STORE_AGAIN_SECONDS)
         return None
 
+    def _note_kept(self, event_id: str) -> None:
+        self._kept[event_id] = None
+        if len(self._kept) > KEPT_LIMIT:
+            self._kept.popitem(last=False)
+
     def _written(self, call: _Call, response: Response) -> web.Response:
         if not response.text:
             return _success()
         # The library closes the section where the text does.
-        text = response.text.replace("]]>", "]]]]><![CDATA[>")
+        text = _NOT_XML.sub("", response.text).replace("]]>", "]]]]><![CDATA[>")
         xml = TextReply(source=call.parsed.account_id, target=call.parsed.openid, content=text).render()
         if call.encrypted and self._envelope is not None:
             nonce = call.request.query.get("nonce", "")
@@ -286,6 +306,10 @@ class WechatCallback:
         if kind not in self._unknown and len(self._unknown) < KINDS_LIMIT:
             self._unknown.add(kind)
             log.log(logging.INFO, "wechat_not_answered", kind=kind, app_id=self._account.app_id)
+
+
+_NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+"""What no XML 1.0 document may hold (section 2.2)."""
 
 
 def _erases(message: IncomingMessage) -> bool:

@@ -7,6 +7,7 @@ docs/wechat.md explains the three strategies to an operator.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from adapters.wechat.render import HINT_BYTES, LIMIT_BYTES, joined, says, size_o
 from adapters.wechat.send import kind_of
 from adapters.wechat.settings import Delivery as Strategy
 from core.language import Language, language_of
-from core.messages import Delivery
+from core.messages import Delivery, IncomingMessage
 from core.passive import Arrival, PassiveReplies
 
 HOLD_SECONDS = 4.5
@@ -34,6 +35,8 @@ YOUNG_SECONDS = TRIES * TRY_SECONDS
 """A process as young as this may not have been there for the tries before."""
 BELIEVABLE_SECONDS = 30.0
 MORE = "more"
+AGAIN_SECONDS = 0.25
+"""Between two looks whether what another task has in its hands is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +87,45 @@ class Responder:
             response = await self._what_there_is(arrival)
             if response is not None:
                 return response
+        await self._api.learn()
         last = self._is_last(arrival, asked_at)
         until = asked_at + (HOLD_SECONDS if last else CLOSED_AFTER_SECONDS)
         if await self._replies.settled(arrival, until - time.monotonic(), is_open):
-            return await self._what_there_is(arrival) or SUCCESS
-        if not last:
+            response = await self._as_soon_as_free(arrival, until, is_open)
+            if response is not None:
+                return response
+        if not last or not is_open():
             return None
         return await self._at_the_deadline(arrival)
+
+    async def _as_soon_as_free(
+        self, arrival: Arrival, until: float, is_open: Callable[[], bool]
+    ) -> Response | None:
+        """What is owed, as soon as it is in nobody else's hands; None if that is not before the end."""
+        while is_open():
+            response = await self._what_there_is(arrival)
+            if response is not None:
+                return response
+            if not await self._replies.is_owed(arrival):  # another response had it, or it needs none
+                return SUCCESS
+            if time.monotonic() >= until:
+                return None
+            await asyncio.sleep(AGAIN_SECONDS)
+        return None
 
     async def _what_there_is(self, arrival: Arrival) -> Response | None:
         """Everything that is unsent, as far as it fits."""
         pushes = self._api.pushes
         notices = self._notices[_language(arrival)]
-        available = 0
-
-        def choose(unsent: Sequence[Delivery]) -> list[Delivery]:
-            nonlocal available
-            available = len(unsent)
-            return self._fitting(unsent, pushes=pushes)
-
-        taken = await self._replies.take(arrival, choose, rest_due=pushes)
-        if not taken:
+        taken = await self._replies.take(
+            arrival, lambda unsent: self._fitting(unsent, pushes=pushes), rest_due=pushes
+        )
+        if not taken.deliveries:
             return None
-        texts = [self._links.in_text(delivery) for delivery in taken]
-        if available > len(taken) and not pushes:
-            texts.append(self._with_more(notices.more, arrival))
-        return Response(joined(texts), taken)
+        texts = [self._links.in_text(delivery) for delivery in taken.deliveries]
+        if taken.left and not pushes:
+            texts.append(self._with_more(notices.more, _language(arrival)))
+        return Response(joined(texts), taken.deliveries)
 
     def _fitting(self, unsent: Sequence[Delivery], *, pushes: bool) -> list[Delivery]:
         """The first few that fit into one message; a picture that can be pushed ends them."""
@@ -133,17 +149,20 @@ class Responder:
             return response or SUCCESS
         if await self._replies.has_newer(arrival):  # whose response can still bring it
             return response or SUCCESS
-        notices = self._notices[_language(arrival)]
+        language = _language(arrival)
         if response is None:
-            command = arrival.message.command
-            asked_for_it = command is not None and command.name == MORE
-            notice = notices.still_later if asked_for_it else notices.later
-            return Response(self._with_more(notice, arrival))
-        told = joined([response.text, self._with_more(notices.also_later, arrival)])
+            return self.later(arrival.message, language)
+        told = joined([response.text, self._with_more(self._notices[language].also_later, language)])
         return Response(told, response.taken) if size_of(told) <= LIMIT_BYTES else response
 
-    def _with_more(self, notice: str, arrival: Arrival) -> str:
-        word = self._more[_language(arrival)]
+    def later(self, message: IncomingMessage | None, language: Language) -> Response:
+        """That the answer takes longer, and how to get it."""
+        notices = self._notices[language]
+        asked_for_it = message is not None and message.command is not None and message.command.name == MORE
+        return Response(self._with_more(notices.still_later if asked_for_it else notices.later, language))
+
+    def _with_more(self, notice: str, language: Language) -> str:
+        word = self._more[language]
         return notice.format(more=says(word, word))
 
     def _is_last(self, arrival: Arrival, asked_at: float) -> bool:
@@ -153,11 +172,10 @@ class Responder:
         if arrival.times >= TRIES or arrival.since_first.total_seconds() > (TRIES - 1) * TRY_SECONDS - 0.7:
             return True
         age = (datetime.now(UTC) - arrival.message.sent_at).total_seconds()
-        if (TRIES - 1) * TRY_SECONDS - 0.7 < age < BELIEVABLE_SECONDS:
-            return True
-        unseen = arrival.times == 1 and asked_at - self._began < YOUNG_SECONDS
+        if arrival.times > 1:  # only then: clocks may be some seconds apart
+            return (TRIES - 1) * TRY_SECONDS - 0.7 < age < BELIEVABLE_SECONDS
         # While it was starting, tries may have been refused quickly; a message's age tells only whole seconds.
-        return unseen and age >= 2.0
+        return asked_at - self._began < YOUNG_SECONDS and 2.0 <= age < BELIEVABLE_SECONDS
 
 
 def _language(arrival: Arrival) -> Language:

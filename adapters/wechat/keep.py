@@ -12,21 +12,20 @@ from adapters.wechat.settings import Delivery
 log = structlog.get_logger()
 
 LOOK_SECONDS = 60.0
-LONGEST_WAIT_SECONDS = 600.0
+FIRST_WAIT_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 120.0
 
 
 async def keep(api: WechatApi) -> None:
     """Until cancelled. The API's troubles are waited out, never raised: without it answers ride on responses."""
     if not api.account.app_secret:
         await asyncio.Event().wait()
-    told, wait = "", LOOK_SECONDS
+    told, wait = "", FIRST_WAIT_SECONDS
     while True:
         try:
             await api.token()
-            if api.account.delivery is Delivery.AUTO:
+            if api.account.delivery in (Delivery.AUTO, Delivery.CERTIFIED):
                 await api.look_whether_it_may_push()
-            elif api.account.delivery is Delivery.CERTIFIED:
-                await api.look_whether_it_was_refused()
             trouble = ""
         except ApiError as error:
             trouble = error.reason
@@ -37,5 +36,5 @@ async def keep(api: WechatApi) -> None:
                 reason=trouble or None,
                 app_id=api.account.app_id,
             )
-        wait = min(wait * 2, LONGEST_WAIT_SECONDS) if trouble else LOOK_SECONDS
-        await asyncio.sleep(wait)
+        await asyncio.sleep(wait if trouble else LOOK_SECONDS)
+        wait = min(wait * 2, LONGEST_WAIT_SECONDS) if trouble else FIRST_WAIT_SECONDS

@@ -50,7 +50,7 @@ def parse(xml: str, app_id: str) -> Parsed:
         event = fields.get("Event", "") if fields.get("MsgType", "").lower() == "event" else ""
         if not (isinstance(openid, str) and isinstance(account_id, str) and openid and account_id):
             raise BrokenXml("from nobody, or to nobody")
-        name = f"{number}" if number and not event else f"{int(second or 0)}:{event}"
+        name = f"{number}" if number and not event else f"{int(second or 0)}:{event}{_key_of(event, fields)}"
         sent_at = datetime.fromtimestamp(int(second or 0), UTC)
         parsed = Parsed(
             f"{app_id}:{openid}:{name}"[:255],
@@ -62,6 +62,11 @@ def parse(xml: str, app_id: str) -> Parsed:
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError, OSError) as error:
         # What the library stumbles over is not what WeChat sends.
         raise BrokenXml("no message of WeChat's") from error
+
+
+def _key_of(event: str, fields: dict[str, str]) -> str:
+    """Two menu buttons may be tapped within a second."""
+    return f":{fields.get('EventKey', '')}" if event.upper() == "CLICK" else ""
 
 
 def _kind_of(name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from adapters.wechat.plain import in_words
 from core.cut import cut_segment, utf8_bytes
 from core.markdown import formatted
 from core.messages import Button, Mark, MarkKind, Segment
@@ -25,7 +26,7 @@ _SCHEMES = ("http://", "https://")
 
 def render(markdown: str, limit: int = PIECE_BYTES) -> list[Segment]:
     """The pieces, each within the limit with its links written out."""
-    whole = formatted(markdown)
+    whole = formatted(in_words(markdown))
     links = tuple(mark for mark in whole.marks if _is_link(whole.text, mark))
     return _cut(Segment(_defanged(whole.text), links), limit, limit)
 

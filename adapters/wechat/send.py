@@ -18,12 +18,13 @@ from core.messages import Delivery, Media, MediaKind
 log = structlog.get_logger()
 
 ACCOUNT_WAIT = timedelta(minutes=5)
-QUOTA_WAIT = timedelta(hours=1)
+QUOTA_WAIT = timedelta(minutes=10)
+UNKNOWN_WAIT = timedelta(seconds=5)
 TOO_FAST_WAIT = timedelta(seconds=60)
 TYPING_AFTER_SECONDS = 4.3
 """Before that the answer may still ride on the response."""
 TYPING_LASTS_SECONDS = 14.0
-"""The sign stays for 15 s, and must not be asked for again before (error 45080)."""
+"""The sign stays for 15 s, and must not be asked for again before (error 45081)."""
 TYPING_GAP_SECONDS = 8.0
 CHATS_LIMIT = 10_000
 VOICE_BYTES = 2 * 1024 * 1024
@@ -49,10 +50,14 @@ class WechatSender:
         if api is None:  # its account is switched off: it waits until it is on again
             raise DeliveryFailed("account_off", retry_after=ACCOUNT_WAIT)
         try:
-            if api.may_push is None:
-                await api.look_whether_it_may_push()
+            if api.may_push is None:  # keep.py finds out; meanwhile it rides on responses
+                raise DeliveryFailed("not_known_yet", retry_after=UNKNOWN_WAIT)
             if not api.may_push:
                 raise HeldBack("no_push")
+            if api.quota_used_up:
+                raise DeliveryFailed("quota_exhausted", retry_after=QUOTA_WAIT)
+            if api.is_away:  # it must not hold what could ride on a response
+                raise DeliveryFailed("api_away", retry_after=api.away_for)
             await self._send(api, openid_of(delivery.chat_id), delivery)
         except ApiError as error:
             if error.code == UNAUTHORIZED:

@@ -13,6 +13,7 @@ from core.messages import (
     EVERY_PLATFORM,
     ChatMessage,
     ConversationKind,
+    DeliveryState,
     Moved,
     Platform,
     Role,
@@ -167,6 +168,17 @@ class SqlConversations:
             .where(Conversation.platform == platform, in_chat(chat_id))
             .values(gone_at=None if reachable else now)
         )
+        if not reachable:  # nor is it sent to somebody who comes back one day
+            there = select(Conversation.id).where(Conversation.platform == platform, in_chat(chat_id))
+            self._connection.execute(
+                update(DeliveryRow)
+                .where(
+                    DeliveryRow.conversation_id.in_(there),
+                    DeliveryRow.state.in_((DeliveryState.PENDING, DeliveryState.HELD)),
+                    DeliveryRow.lease_owner.is_(None),
+                )
+                .values(state=DeliveryState.DEAD, reason="recipient_gone", next_attempt_at=now)
+            )
 
     def move(self, event: Moved) -> int | None:
         old, new = (self._id_of(event.platform, chat_id) for chat_id in (event.chat_id, event.new_chat_id))

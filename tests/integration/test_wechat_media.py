@@ -64,6 +64,7 @@ async def desk(*, certified: bool = True) -> AsyncIterator[Desk]:
         wechat.webhook_url = "http://127.0.0.1:9"  # what she writes reaches nobody: it only opens the window
         wechat.say(PERSON, "你好")
         await wechat.settled()
+        await api.look_whether_it_may_push()
         try:
             yield Desk(
                 wechat,
@@ -119,28 +120,39 @@ async def test_an_upload_whose_token_went_stale_is_tried_once_more_with_its_file
         assert [data for _, _, data in there.wechat.uploads] == [PNG, PNG]
 
 
-async def test_what_a_call_that_failed_means() -> None:
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (45015, HeldBack),
+        (45047, HeldBack),
+        (43004, RecipientGone),
+        (40003, RecipientGone),
+        (45009, DeliveryFailed),
+        (-1, DeliveryFailed),
+        (45002, DeliveryFailed),
+    ],
+)
+async def test_what_a_call_that_failed_means(code: int, error: type[Exception]) -> None:
     async with desk() as there:
-        text = there.delivery(Segment("在"))
-        await there.sender.send(text)  # asks first whether it may
-        for code, error in (
-            (45015, HeldBack),
-            (45047, HeldBack),
-            (43004, RecipientGone),
-            (40003, RecipientGone),
-            (45009, DeliveryFailed),
-            (-1, DeliveryFailed),
-            (45002, DeliveryFailed),
-        ):
-            there.wechat.fail_next(SEND, errcode=code)
-            with pytest.raises(error) as raised:
-                await there.sender.send(text)
-            if isinstance(raised.value, DeliveryFailed):
-                assert raised.value.permanent == (code == 45002)
-        there.wechat.fail_next(SEND, errcode=48001)
-        with pytest.raises(HeldBack):
-            await there.sender.send(text)
+        there.wechat.fail_next(SEND, errcode=code)
+        with pytest.raises(error) as raised:
+            await there.sender.send(there.delivery(Segment("在")))
+        if isinstance(raised.value, DeliveryFailed):
+            assert raised.value.permanent == (code == 45002)
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [({"errcode": 48001}, HeldBack), ({"errcode": 45009}, DeliveryFailed), ({"status": 502}, DeliveryFailed)],
+    ids=["not certified", "the quota", "away"],
+)
+async def test_what_cannot_be_now_is_not_asked_again_at_once(
+    failure: dict[str, int], error: type[Exception]
+) -> None:
+    async with desk() as there:
+        there.wechat.fail_next(SEND, **failure)
         before = there.wechat.calls[SEND]
-        with pytest.raises(HeldBack):
-            await there.sender.send(text)
-        assert there.wechat.calls[SEND] == before, "what it may not is not asked again"
+        for _ in range(3):
+            with pytest.raises(error):
+                await there.sender.send(there.delivery(Segment("在")))
+        assert there.wechat.calls[SEND] == before + 1

@@ -104,7 +104,7 @@ class Links(HTMLParser):
         ('[x](<https://e.org/"y">)', '<a href="https://e.org/%22y%22">x</a>'),
         ("[点我](tg://user?id=1)", "点我"),
         ("[点我](weixin://bizmsgmenu?msgmenucontent=注销&msgmenuid=1)", "点我"),
-        ("5 < 6，a<b，<b>粗</b>", "5 < 6，a<b，<b>粗</b>"),
+        ("5 < 6，a<b，<b>粗</b>", "5 < 6，a<b，粗"),
         ("👨‍👩‍👧 **😀** ❤️", "👨‍👩‍👧 😀 ❤️"),
         ("一行\n下一行\n\n新的一段", "一行\n下一行\n\n新的一段"),
     ],
@@ -372,3 +372,34 @@ def test_what_is_said_without_a_model_is_one_message(language: Language) -> None
     for text in told:
         (piece,) = render(text)
         assert size(in_text(piece)) <= PIECE_BYTES
+
+
+# --- what a plain message cannot show ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("markdown", "shown"),
+    [
+        ("| 名字 | 电话 |\n|---|---|\n| 甲 | 1 |\n| 乙 | 2 |", "• 名字：甲；电话：1\n• 名字：乙；电话：2"),
+        ("| name | tel |\n| :-- | --: |\n| a | 1 |\n\nend", "• name: a; tel: 1\n\nend"),
+        ("- [ ] 喝水\n- [x] 睡觉", "• ☐ 喝水\n• ☑ 睡觉"),
+        ("第一行<br>第二行<br/><b>重点</b>", "第一行\n第二行\n重点"),
+        ("看[点这](javascript:alert(1))", "看点这"),
+        ("[写信](mailto:a@example.com)", "写信（a@example.com）"),
+        ("[这里](/docs)", "这里"),
+        ("`| a |` 和 `<br>`", "| a | 和 <br>"),
+        ("a | b 不是表格", "a | b 不是表格"),
+    ],
+)
+def test_tables_boxes_and_html_become_words(markdown: str, shown: str) -> None:
+    assert [linked(piece) for piece in render(markdown)] == [shown]
+
+
+def test_a_picture_becomes_a_link() -> None:
+    (piece,) = render("![猫](https://example.com/cat.png)")
+    assert linked(piece) == '<a href="https://example.com/cat.png">猫</a>'
+
+
+def test_hundreds_of_marks_within_each_other_are_shown_as_they_are() -> None:
+    nested = "**a " * 250 + " b**" * 250
+    assert "a" in "".join(piece.text for piece in render(nested))
