@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -147,7 +148,7 @@ async def test_what_a_call_that_failed_means(code: int, error: type[Exception]) 
     ids=["not certified", "the quota", "away"],
 )
 async def test_what_cannot_be_now_is_not_asked_again_at_once(
-    failure: dict[str, int], error: type[Exception]
+    failure: dict[str, Any], error: type[Exception]
 ) -> None:
     async with desk() as there:
         there.wechat.fail_next(SEND, **failure)
