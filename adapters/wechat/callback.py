@@ -47,6 +47,8 @@ STORE_SECONDS = 0.2
 STORE_AGAIN_SECONDS = 0.5
 """Between two tries to store what came, while WeChat waits."""
 FAREWELL_AGAIN = timedelta(seconds=60)
+CROWD_SECONDS = 0.002
+CROWD_LONGEST_SECONDS = 1.5
 KINDS_LIMIT = 100
 KEPT_LIMIT = 10_000
 
@@ -100,6 +102,8 @@ class WechatCallback:
         self._envelope = Envelope(api.account) if api.account.encoding_aes_key else None
         self._unknown: set[str] = set()
         self._refused_at: dict[str, float] = {}
+        self._waiting = 0
+        """Requests that are not answered yet."""
         self._kept: OrderedDict[str, None] = OrderedDict()
         """Messages of late that are stored for sure."""
 
@@ -205,7 +209,16 @@ class WechatCallback:
     ) -> web.StreamResponse:
         if not parsed.known:
             self._tell_once(parsed.kind)
-        call = _Call(request, parsed, asked_at, encrypted)
+        # A crowd takes its time, before a request is looked at and when its time is over: the last are due earlier.
+        earlier = min(CROWD_LONGEST_SECONDS, self._waiting * CROWD_SECONDS)
+        call = _Call(request, parsed, asked_at - earlier, encrypted)
+        self._waiting += 1
+        try:
+            return await self._answered(call)
+        finally:
+            self._waiting -= 1
+
+    async def _answered(self, call: _Call) -> web.StreamResponse:
         while True:
             try:
                 return await self._reply(call)
