@@ -27,7 +27,7 @@ from core.model.fallback import Candidate, FallbackModel, RetryRule
 from core.model.prices import DEFAULT_PRICES, load_prices
 from core.outbox import Channel, Outbox, OutboxOptions
 from core.passive import PassiveReplies
-from core.persona.card import DEFAULT_CARD, Persona, load_card
+from core.persona.card import Personas, load_personas
 from core.phrases import load_phrases
 from core.ports import Wakeups
 from core.safety.protocol import load_protocols
@@ -57,7 +57,7 @@ class Companion:
     worker: Worker
     outbox: Outbox
     model: FallbackModel
-    persona: Persona
+    personas: Personas
     metrics: Metrics
     presence: Presence
     clock: SystemClock
@@ -110,13 +110,13 @@ async def composed(
         stack.push_async_callback(model.close)
         wakeups = make_wakeups(settings, presence.owner) if only is None else LocalWakeups()
         stack.push_async_callback(wakeups.close)
-        persona = load_card(settings.persona_file or DEFAULT_CARD)
+        personas = load_personas(settings.persona_file, settings.personas_dir)
         outbox = Outbox(
             store, channels, limiter, clock, metrics, OutboxOptions(owner=presence.owner, sweeps=sweeps)
         )
         parts = TurnParts(
             model=model,
-            persona=persona,
+            personas=personas,
             phrases=load_phrases(),
             protocols=load_protocols(),
             window_tokens=settings.window_tokens,
@@ -142,7 +142,7 @@ async def composed(
             worker=Worker(store, wakeups, clock, live, outbox, parts, options),
             outbox=outbox,
             model=model,
-            persona=persona,
+            personas=personas,
             metrics=metrics,
             presence=presence,
             clock=clock,

@@ -22,6 +22,7 @@ from bot.api.chat import ChatApi
 from bot.api.schemas import PartReport, SystemInfo
 from bot.api.system import SystemApi
 from bot.compose import Companion, composed, make_cache
+from bot.discord import DiscordParts, discord_parts
 from bot.server import create_app
 from bot.settings import Settings
 from bot.telegram import TelegramParts, telegram_parts
@@ -30,13 +31,14 @@ from core.errors import ConfigError, StoreUnavailable
 from core.language import Language
 from core.messages import Platform
 
-if TYPE_CHECKING:  # the SDK takes a second
+if TYPE_CHECKING:  # the SDKs take a second
+    from adapters.discord.gateway import ChannelState as GatewayState
     from adapters.telegram.receive import ChannelState
 
 log = structlog.get_logger()
 
-ROLES = frozenset({"serve", "work"})
-"""serve: HTTP and the platforms' messages; work: turns and deliveries."""
+ROLES = frozenset({"serve", "work", "discord"})
+"""serve: HTTP and the platforms' messages; work: turns and deliveries; discord: its gateway."""
 PART_SECONDS = 2.0
 CANNOT_WRITE = timedelta(seconds=15)
 """How long a failed write speaks against the database, unless one succeeds meanwhile. Then others may try again."""
@@ -57,19 +59,23 @@ async def run(settings: Settings, roles: frozenset[str], ready: Callable[[str], 
     telegram = await asyncio.to_thread(telegram_parts, settings)
     cache = make_cache(settings)
     wechat = await asyncio.to_thread(wechat_parts, settings, cache)
+    discord = await asyncio.to_thread(discord_parts, settings)
     channels = {Platform.TELEGRAM: telegram.channel} if telegram else {}
     if wechat is not None:
         channels[Platform.WECHAT] = wechat.channel
+    if discord is not None:
+        channels[Platform.DISCORD] = discord.channel
     async with composed(
         settings, channels=channels, sweeps="work" in roles, alone=_alone(settings, roles)
     ) as companion:
-        await _Process(settings, roles, companion, telegram, wechat).run(stopping, ready)
+        await _Process(settings, roles, companion, telegram, wechat, discord).run(stopping, ready)
     await cache.close()
 
 
 def _alone(settings: Settings, roles: frozenset[str]) -> bool:
     """Whether this process does everything: on a database file, and no other process is woken or wakes."""
-    return roles == ROLES and settings.redis_url is None and settings.store_url.startswith("sqlite")
+    needed = ROLES if settings.discord_bot_token is not None else ROLES - {"discord"}
+    return roles >= needed and settings.redis_url is None and settings.store_url.startswith("sqlite")
 
 
 class _Process:
@@ -82,12 +88,14 @@ class _Process:
         companion: Companion,
         telegram: TelegramParts | None,
         wechat: WechatParts | None,
+        discord: DiscordParts | None,
     ) -> None:
         self._settings = settings
         self._roles = roles
         self._companion = companion
         self._telegram = telegram
         self._wechat = wechat
+        self._discord = discord
         self._began = time.monotonic()
         self._stopping = asyncio.Event()
 
@@ -119,6 +127,9 @@ class _Process:
             jobs["telegram"] = lambda: telegram.receiver.run(intake)
         if self._wechat is not None:
             jobs["wechat"] = self._wechat.run
+        if self._discord is not None and "discord" in self._roles:
+            gateway, inbox, store = self._discord.gateway, self._companion.intake, self._companion.store
+            jobs["discord"] = lambda: gateway.run(inbox, store)
         return jobs
 
     async def _until_stopped(self, stopping: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
@@ -148,6 +159,8 @@ class _Process:
             await self._telegram.close()
         if self._wechat is not None:
             await self._wechat.close()
+        if self._discord is not None:
+            await self._discord.close()
         log.info("stopped", seconds=round(time.monotonic() - began, 2))
 
     # --- the server -------------------------------------------------------------------------
@@ -159,7 +172,8 @@ class _Process:
         system = SystemApi(access, companion.metrics, self._parts, self._info, self._stopping.is_set)
         version = version_of("xinyu")
         extra = page.routes(
-            {language.value: name for language, name in companion.persona.names.items()}, access_page(access)
+            {language.value: name for language, name in companion.personas.default.names.items()},
+            access_page(access),
         )
         if self._telegram is not None:
             extra += self._telegram.receiver.routes(companion.intake)
@@ -201,6 +215,8 @@ class _Process:
             parts["telegram"] = _of_channel(self._telegram.receiver.state)
         if self._wechat is not None:
             parts["wechat"] = _of_wechat(self._wechat)
+        if self._discord is not None and "discord" in self._roles:
+            parts["discord"] = _of_channel(self._discord.gateway.state)
         return parts
 
     async def _database(self) -> PartReport:
@@ -218,8 +234,9 @@ class _Process:
         settings = self._settings
         platforms = ["web", "terminal"] + (["telegram"] if self._telegram else [])
         platforms += ["wechat"] if self._wechat else []
+        platforms += ["discord"] if self._discord else []
         return SystemInfo(
-            name=self._companion.persona.names[Language.ZH],
+            name=self._companion.personas.default.names[Language.ZH],
             version=version_of("xinyu"),
             database=settings.store_url.partition(":")[0].partition("+")[0],
             models=list(self._companion.model.states),
@@ -234,7 +251,7 @@ class _Process:
         )
 
 
-def _of_channel(state: ChannelState) -> PartReport:
+def _of_channel(state: ChannelState | GatewayState) -> PartReport:
     if not state.up:
         return PartReport(state="down", detail=state.detail)
     return PartReport(state="ok" if state.detail == "ok" else "degraded", detail=state.detail)

@@ -23,8 +23,6 @@ from core.errors import ConfigError
 from storage.keys import parse_key
 
 CONFIG_FILE = Path("config.env")
-LATER_PREFIXES = ("DISCORD_",)
-"""Names of the design whose channels are not built yet: not ours, not typing errors."""
 PLACEHOLDERS = re.compile(r"^your_.*|^changeme$|^xxx+$", re.IGNORECASE)
 TELEGRAM_PORTS = (443, 80, 88, 8443)
 """Bot API, setWebhook."""
@@ -93,6 +91,12 @@ def _bot_token(value: SecretStr) -> SecretStr:
     return value
 
 
+def _discord_token(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[\w-]{18,}\.[\w-]{5,}\.[\w-]{20,}", value.get_secret_value(), re.ASCII):
+        raise ValueError("the token of the Developer Portal's Bot page: three parts with dots between")
+    return value
+
+
 def _app_id(value: str) -> str:
     if not re.fullmatch(r"wx[0-9A-Za-z]{6,30}", value):
         raise ValueError("the AppID of the settings page, such as wx0123456789abcdef")
@@ -122,6 +126,12 @@ def _encryption_key(value: SecretStr) -> SecretStr:
 def _file(value: Path) -> Path:
     if not value.is_file():
         raise ValueError("the path of a file that is there")
+    return value
+
+
+def _folder(value: Path) -> Path:
+    if not value.is_dir():
+        raise ValueError("the path of a folder that is there")
     return value
 
 
@@ -183,6 +193,7 @@ class Settings(BaseSettings):
 
     # The companion
     persona_file: Annotated[Path, AfterValidator(_file)] | None = None
+    personas_dir: Annotated[Path, AfterValidator(_folder)] | None = None
     timezone: Annotated[str, AfterValidator(_time_zone)] = "Asia/Shanghai"
     burst_quiet_seconds: Seconds = 1.2
     burst_max_seconds: Seconds = 6.0
@@ -205,6 +216,11 @@ class Settings(BaseSettings):
     wechat_delivery: Literal["auto", "quick", "certified", "uncertified"] = "auto"
     wechat_api_base_url: HttpUrl = "https://api.weixin.qq.com"
     wechat_accounts: Annotated[Path, AfterValidator(_file)] | None = None
+
+    # Discord
+    discord_bot_token: Annotated[Secret, AfterValidator(_discord_token)] | None = None
+    discord_catch_up_hours: Annotated[float, Field(ge=0, le=24)] = 6.0
+    discord_api_base_url: HttpUrl = "https://discord.com/api"
 
     @classmethod
     def settings_customise_sources(
@@ -318,14 +334,12 @@ def load_settings(environ: Mapping[str, str], config_file: Path | None = None) -
     in_file = _read(path)
     known = {name.upper() for name in Settings.model_fields}
     problems = [
-        f"{name}: no such setting{_meant(name, known)} ({path})"
-        for name in in_file
-        if name not in known and not _later(name)
+        f"{name}: no such setting{_meant(name, known)} ({path})" for name in in_file if name not in known
     ]
     warnings = tuple(
         f"{name}: no such setting{meant} (environment)"
         for name in environ
-        if name not in known and not _later(name) and (meant := _meant(name, known, 0.9))
+        if name not in known and (meant := _meant(name, known, 0.9))
     )
     merged = {**in_file, **{name: value for name, value in environ.items() if name in known}}
     given = {name.lower(): value.strip() for name, value in merged.items() if name in known and value.strip()}
@@ -360,10 +374,6 @@ def _read(path: Path) -> dict[str, str]:
     return {
         name: value or "" for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items()
     }
-
-
-def _later(name: str) -> bool:
-    return name.startswith(LATER_PREFIXES)
 
 
 def _meant(name: str, known: set[str], likeness: float = 0.75) -> str:

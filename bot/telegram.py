@@ -69,7 +69,7 @@ def telegram_parts(settings: Settings) -> TelegramParts | None:
         chat=PER_CHAT,
         group=PER_GROUP,
         room=room_of,
-        previews=True,
+        previews=frozenset({ConversationKind.PRIVATE}),
     )
     receiver = TelegramReceiver(bot, wanted, seal, _menus(), not_yours())
     return TelegramParts(receiver, channel, requests)

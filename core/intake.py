@@ -7,17 +7,33 @@ the next is collected, so a burst of webhooks costs a few commits instead of one
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from datetime import datetime
 
 from core.errors import IdempotencyConflict, StoreUnavailable
 from core.feedback import verdict_on
-from core.messages import Edited, IncomingMessage, Moved, PlatformEvent, ReachChanged, Reacted
+from core.messages import (
+    ConversationKind,
+    Deleted,
+    Edited,
+    IncomingMessage,
+    Left,
+    Moved,
+    Platform,
+    PlatformEvent,
+    ReachChanged,
+    Reacted,
+)
 from core.ports import Accepted, Clock, Measures, Store, Wakeups
+from core.safety.rules import Risk, risk_of
 from core.wording import kept_in_words
 
 BATCH_LIMIT = 64
 WAITING_LIMIT = 10_000
+UNHEARD_SECONDS = 5.0
+"""How long it is taken for granted that a group is still not listened to."""
+UNHEARD_LIMIT = 10_000
 
 _Entry = tuple[IncomingMessage, asyncio.Future[Accepted | None]]
 
@@ -32,6 +48,9 @@ class Intake:
         self._measures = measures
         self._waiting: deque[_Entry] = deque()
         self._storing: asyncio.Task[None] | None = None
+        self._unheard: dict[tuple[Platform, str], float] = {}
+        """Places where nothing but what is meant for the bot is heard, and until when that is taken for granted."""
+        self._looks_until = 0.0
         self.failed_at: datetime | None = None
         """When storing last failed, if nothing was stored since."""
 
@@ -42,8 +61,11 @@ class Intake:
         self._waiting.append((message, future))
         if self._storing is None or self._storing.done():
             self._storing = asyncio.create_task(self._store_waiting(), name="intake")
+        if message.command is not None and message.kind is ConversationKind.GROUP:
+            self._looks_until = time.monotonic() + 2 * UNHEARD_SECONDS  # it may change what is heard
         accepted = await future
         if accepted is None:
+            self._note_unheard(message)
             return None
         if accepted.duplicate:
             await self._check_same(message, accepted)
@@ -51,6 +73,17 @@ class Intake:
             self._measures.accepted(message.platform)
             await self._wakeups.wake(accepted.conversation_id)
         return accepted
+
+    def overhears(self, platform: Platform, chat_id: str) -> bool:
+        now = time.monotonic()
+        return now < self._looks_until or self._unheard.get((platform, chat_id), 0.0) < now
+
+    def _note_unheard(self, message: IncomingMessage) -> None:
+        if message.addressed or message.bundle is not None:
+            return  # that says nothing of the others
+        if len(self._unheard) >= UNHEARD_LIMIT:
+            self._unheard.clear()
+        self._unheard[message.platform, message.chat_id] = time.monotonic() + UNHEARD_SECONDS
 
     async def note(self, event: PlatformEvent) -> None:
         now = self._clock.now()
@@ -62,6 +95,12 @@ class Intake:
                 kept = await self._store.write(lambda tx: tx.feedback.react(event, verdict, now))
                 if kept and event.emojis:
                     self._measures.feedback_given(verdict)
+            case Deleted():
+                waited = await self._store.write(lambda tx: tx.inbox.delete(event, now))
+                if waited is not None:
+                    await self._wakeups.wake(waited)
+            case Left():
+                await self._store.write(lambda tx: tx.conversations.leave(event, now))
             case ReachChanged(platform, chat_id, reachable):
                 await self._store.write(
                     lambda tx: tx.conversations.set_reachable(platform, chat_id, reachable=reachable, now=now)
@@ -74,7 +113,8 @@ class Intake:
     async def _edit(self, event: Edited, now: datetime) -> None:
         known = await self._store.write(lambda tx: tx.inbox.edit(event, now))
         if known is None:  # a mention was added, say
-            await self.accept(event.message)
+            if not event.late or risk_of(event.message) is Risk.HIGH:
+                await self.accept(event.message)
         elif not known.duplicate:
             await self._wakeups.wake(known.conversation_id)
 

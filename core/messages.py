@@ -6,7 +6,7 @@ behind them looks at a platform's own types again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -114,6 +114,11 @@ class IncomingMessage:
     bundle: str | None = None
     """Messages with the same one were sent as one (an album)."""
     command: Command | None = None
+    response: str | None = None
+    """The platform's handle for the answer to this very message, where that has a way of its own (a Discord
+    interaction)."""
+    manages: bool | None = None
+    """Whether the sender is an administrator there; None: the platform did not say so beside the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,8 @@ class Edited:
     """A message was changed after it was sent: `message` is all of it anew, under the edit's own event id."""
 
     message: IncomingMessage
+    late: bool = False
+    """It was written too long ago to be taken for something new, if nothing of it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,25 @@ class Reacted:
     sender_id: str
     message_id: str
     emojis: tuple[str, ...]
+    taken_back: str = ""
+    """The one that stands no more, where that is all the platform tells: `emojis` is empty then, whatever stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Messages were deleted, by whomever: what waits is not answered, what was said is said no more."""
+
+    platform: Platform
+    chat_id: str
+    message_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The bot is no member of a group any more: what was set for it, and for all places in it, goes."""
+
+    platform: Platform
+    chat_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +178,7 @@ class Moved:
     new_chat_id: str
 
 
-PlatformEvent = Edited | Reacted | ReachChanged | Moved
+PlatformEvent = Edited | Deleted | Reacted | ReachChanged | Left | Moved
 """What happens in a chat beside new messages."""
 
 
@@ -219,6 +245,19 @@ class Button:
 
     label: str
     command: str
+    chosen: bool = False
+    """Among a segment's choices: the one that stands."""
+    asks: str = ""
+    """What the person is to write after pressing it, with an example; that follows the command."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPicker:
+    """Choosing among a group's channels is saying `command` with their ids, with commas."""
+
+    label: str
+    command: str
+    chosen: tuple[str, ...] = ()
 
 
 class MediaKind(StrEnum):
@@ -244,6 +283,9 @@ class Segment:
     marks: tuple[Mark, ...] = ()
     buttons: tuple[tuple[Button, ...], ...] = ()
     """Rows of them."""
+    choices: tuple[Button, ...] = ()
+    """Values of one thing, of which one stands: above the buttons, two in a row or as a list to select from."""
+    picker: ChannelPicker | None = None
     owner: str = ""
     """The platform's id of the one person who may press the buttons."""
     media: Media | None = None
@@ -257,6 +299,18 @@ class Segment:
     """It overtakes whatever else is on its way to the chat."""
     pause_seconds: float = 0.0
     """How long after the segment before it goes out."""
+    response: str | None = None
+    """The handle of the message it answers (IncomingMessage.response): it goes out that way."""
+    follows: bool = False
+    """Another segment was the response; this comes after it."""
+
+    @property
+    def rows(self) -> tuple[tuple[Button, ...], ...]:
+        """All its buttons, the choices among them two in a row, for platforms without lists."""
+        ticked = [
+            replace(choice, label=f"✓ {choice.label}") if choice.chosen else choice for choice in self.choices
+        ]
+        return (*(tuple(ticked[index : index + 2]) for index in range(0, len(ticked), 2)), *self.buttons)
 
 
 class DeliveryState(StrEnum):

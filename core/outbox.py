@@ -58,8 +58,8 @@ class Channel:
     """Whether an answer may come in several short messages: where they are counted it does not."""
     keeps: Callable[[Segment], timedelta | None] = lambda segment: None
     """How long a sent segment is still needed there: a file that is fetched by a link."""
-    previews: bool = False
-    """Whether an answer can be shown there while it is written."""
+    previews: frozenset[ConversationKind] = frozenset()
+    """Where an answer can be shown while it is written."""
 
 
 @dataclass(frozen=True, slots=True)

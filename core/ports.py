@@ -17,10 +17,12 @@ from core.messages import (
     EVERY_PLATFORM,
     ChatMessage,
     ConversationKind,
+    Deleted,
     Delivery,
     DeliveryState,
     Edited,
     IncomingMessage,
+    Left,
     Moved,
     Platform,
     PlatformEvent,
@@ -58,6 +60,13 @@ class Inbox(Protocol):
         None: in its group it is nothing to the bot, and was not stored.
         Raises StoreUnavailable if it was not stored: tell the platform to hand it over again.
         Raises IdempotencyConflict if the event id is known with another text.
+        """
+        ...
+
+    def overhears(self, platform: Platform, chat_id: str) -> bool:
+        """Whether what is said in a group without being meant for the bot may be something to it.
+
+        Costs nothing: True as long as nobody looked lately.
         """
         ...
 
@@ -154,6 +163,9 @@ class ClaimedConversation:
     chat_id: str
     kind: ConversationKind
     settings: ConversationSettings
+    """What holds there."""
+    own_settings: ConversationSettings
+    """What of that is set for this very place, not for one that it lies in."""
     person: PersonSettings
     """Of whoever spoke first among those who wait."""
     paused: bool
@@ -219,6 +231,14 @@ class Tried:
     first_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The newest message that was stored of a private chat."""
+
+    chat_id: str
+    event_id: str
+
+
 class InboxRows(Protocol):
     def add(self, messages: Sequence[IncomingMessage], now: datetime) -> list[Accepted | None]:
         """Store each message once, with its user, identity and conversation where they are new.
@@ -249,6 +269,15 @@ class InboxRows(Protocol):
         None if it is to be accepted as a new message: nothing of it is known, or it says now that its writer is in
         danger. Accepted is where there may be something to do.
         """
+        ...
+
+    def delete(self, event: Deleted, now: datetime) -> int | None:
+        """Messages are no more: what waits is settled unanswered, what stands in the history leaves it, a reply
+        of ours with it. The conversation, if a message of its was waiting."""
+        ...
+
+    def newest_seen(self, platform: Platform, since: datetime, limit: int) -> tuple[Seen, ...]:
+        """The newest message of each private chat that has any since then, the newest of them first."""
         ...
 
     def is_waiting(self, inbox_id: int) -> bool:
@@ -338,6 +367,14 @@ class ConversationRows(Protocol):
 
     def set_preview(self, conversation_id: int, owner: str, message_id: str) -> None:
         """Remember which message shows a part of the answer that is being written."""
+        ...
+
+    def leave(self, event: Left, now: datetime) -> None:
+        """Nothing can be sent to a group and the places in it any more, and nothing is set there."""
+        ...
+
+    def groups(self, platform: Platform) -> tuple[str, ...]:
+        """The groups, without the places in them, that could be written to when last heard of."""
         ...
 
     def set_reachable(self, platform: Platform, chat_id: str, *, reachable: bool, now: datetime) -> None: ...
@@ -535,6 +572,14 @@ class PersonRecord:
     usage: tuple[dict[str, str | int], ...]
 
 
+class MarkRows(Protocol):
+    def set(self, name: str, at: datetime) -> None:
+        """Write down how far something got."""
+        ...
+
+    def get(self, name: str) -> datetime | None: ...
+
+
 class FeedbackRows(Protocol):
     def react(self, event: Reacted, verdict: str, now: datetime) -> bool:
         """Keep a person's reactions on an answer of ours, or forget them; False if it is none of ours."""
@@ -574,6 +619,8 @@ class Transaction(Protocol):
     def people(self) -> PeopleRows: ...
     @property
     def feedback(self) -> FeedbackRows: ...
+    @property
+    def marks(self) -> MarkRows: ...
     @property
     def api_keys(self) -> ApiKeyRows: ...
 

@@ -50,7 +50,13 @@ def addressed(
     """The segments made out to whom they answer: their buttons are theirs, and a group sees whom it is about."""
     asker = messages[-1].message
     made_out = [
-        replace(segment, owner=asker.sender_id) if segment.buttons else segment for segment in segments
+        replace(
+            segment,
+            owner=asker.sender_id if segment.rows or segment.picker else "",
+            response=asker.response,
+            follows=number > 0 and asker.response is not None,
+        )
+        for number, segment in enumerate(segments)
     ]
     if conversation.kind is ConversationKind.GROUP and made_out and made_out[0].replaces is None:
         made_out[0] = replace(made_out[0], answers=asker.message_id)

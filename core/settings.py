@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from zoneinfo import ZoneInfo
@@ -35,6 +36,32 @@ class ConversationSettings:
     """None: as the persona has it."""
     feedback: bool | None = None
     """Whether answers carry buttons that ask how they were."""
+    persona: str | None = None
+    """A card's id; None: the operator's default."""
+    language: Language | None = None
+    """What is spoken in a group; None: as each person writes."""
+    channels: tuple[str, ...] = ()
+    """Channels of a group that are set aside for the bot: there it answers everything."""
+    hourly: int | None = None
+    """How often one person of a group is answered within an hour; None: always. Danger always is."""
+
+
+def lineage(chat_id: str) -> tuple[str, ...]:
+    """A group's place and those that it lies in, outermost first: a server, a channel of it, a thread of that."""
+    parts = chat_id.split("/")
+    return tuple("/".join(parts[: count + 1]) for count in range(len(parts)))
+
+
+def settings_at(chat_id: str, found: Mapping[str, ConversationSettings]) -> ConversationSettings:
+    """What holds in a group's place: its own settings (in `found`), and where it has none those of the place around."""
+    holds = ConversationSettings()
+    for place in lineage(chat_id):
+        if place.rpartition("/")[2] in holds.channels:
+            holds = replace(holds, answers=GroupAnswers.ALWAYS)
+        own = found.get(place, ConversationSettings())
+        values = {one.name: getattr(own, one.name) for one in fields(own)}
+        holds = replace(holds, **{name: value for name, value in values.items() if value not in (None, ())})
+    return holds
 
 
 @dataclass(frozen=True, slots=True)

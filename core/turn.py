@@ -16,7 +16,7 @@ from core.ids import new_id
 from core.language import Language, language_of
 from core.messages import ConversationKind, Source
 from core.model.events import Finished, ModelUsage, PromptMessage, Restarted, TextDelta
-from core.persona.card import Persona
+from core.persona.card import Personas
 from core.phrases import ListenerMood, Phrases
 from core.ports import ClaimedConversation, Clock, Measures, Model, Pending, Store
 from core.prompt import build_prompt
@@ -46,7 +46,7 @@ class TurnParts:
     """What a turn works with."""
 
     model: Model
-    persona: Persona
+    personas: Personas
     phrases: dict[Language, Phrases]
     protocols: Protocols
     window_tokens: int
@@ -96,18 +96,19 @@ def prepare(parts: TurnParts, conversation: ClaimedConversation, messages: Seque
     said = "\n".join(pending.message.text for pending in messages)
     last = messages[-1].message
     # A command's letters say nothing of the language that its writer speaks.
-    language = conversation.person.language or language_of("" if last.command else said, last.language)
+    chosen = conversation.settings.language or conversation.person.language
+    language = chosen or language_of("" if last.command else said, last.language)
     return Prepared(
         language=language,
         risk=_risk(said, messages),
         last=messages[-1],
         prompt=build_prompt(
-            parts.persona,
+            parts.personas.of(conversation.settings.persona),
             parts.phrases,
             conversation.window,
             messages,
             language=language,
-            speaks=conversation.person.language,
+            speaks=chosen,
             group=conversation.kind is ConversationKind.GROUP,
             late=not conversation.pending,
             budget_tokens=parts.window_tokens,
@@ -173,6 +174,7 @@ async def _obey(
         by=by,
         language=prepared.language,
         every_phrases=parts.phrases,
+        personas=parts.personas,
         now=parts.clock.now(),
         default_zone=parts.default_zone,
         store=parts.store,

@@ -19,7 +19,7 @@ from core.errors import DeliveryFailed
 from core.ids import new_id
 from core.live import LiveReplies, LiveReply
 from core.loop_load import until_loop_keeps_up
-from core.messages import ChatMessage, ConversationKind, Role, Segment, Source
+from core.messages import ChatMessage, Role, Segment, Source
 from core.outbox import Outbox
 from core.ports import ClaimedConversation, Clock, Outcome, Pending, Sender, Store, TurnResult
 from core.preview import Preview
@@ -221,7 +221,9 @@ class TurnRunner:
         if prepared.risk.waits and claimed.pending:
             await self._wait_out(claimed, messages, bell)
         may_manage = _may_manage(channel.sender if channel else None)
-        async with sign.shown(), watchers.previewing():
+        # Where an answer has a way of its own the platform shows that it is thought about.
+        typing = nullcontext() if messages[-1].message.response is not None else sign.shown()
+        async with typing, watchers.previewing():
             return await answer(self._parts, claimed, prepared, watchers, may_manage)
 
     async def _wait_out(
@@ -238,15 +240,15 @@ class TurnRunner:
             bell.ring()  # another process stored it and woke somebody else
 
     def _preview(self, claimed: ClaimedConversation, messages: tuple[Pending, ...]) -> Preview | None:
-        """Shows the answer while it is written: in private, where the platform can, unless it comes in bubbles."""
+        """Shows the answer while it is written: where the platform can, unless it comes in bubbles."""
         channel = self._outbox.channel(claimed.platform)
         if (
             channel is None
-            or not channel.previews
-            or claimed.kind is not ConversationKind.PRIVATE
+            or claimed.kind not in channel.previews
             or not claimed.pending  # a late answer comes when it is whole, and perhaps without a sound
             or self._style(claimed) is not ReplyStyle.WHOLE
             or messages[-1].message.command is not None
+            or messages[-1].message.response is not None
         ):
             return None
         owner = self._owner
@@ -265,7 +267,7 @@ class TurnRunner:
         )
 
     def _style(self, claimed: ClaimedConversation) -> ReplyStyle:
-        return claimed.settings.style or self._parts.persona.style
+        return claimed.settings.style or self._parts.personas.of(claimed.settings.persona).style
 
     async def _pending(self, conversation_id: int) -> tuple[Pending, ...]:
         return await self._store.read(lambda tx: tx.inbox.pending(conversation_id))

@@ -31,7 +31,7 @@ from core.model.client import ModelClient, ModelEndpoint, ModelLimits
 from core.model.fallback import Candidate, FallbackModel, RetryRule
 from core.model.prices import Price
 from core.outbox import Channel, Outbox, OutboxOptions, Pace
-from core.persona.card import load_card
+from core.persona.card import load_personas
 from core.phrases import load_phrases
 from core.safety.protocol import load_protocols
 from core.turn import TurnParts
@@ -267,7 +267,15 @@ async def companion(
             replace(options, owner=owner),
         )
         parts = TurnParts(
-            model, load_card(), load_phrases(), load_protocols(), 2000, metrics, store, "Asia/Shanghai", clock
+            model,
+            load_personas(),
+            load_phrases(),
+            load_protocols(),
+            2000,
+            metrics,
+            store,
+            "Asia/Shanghai",
+            clock,
         )
         worker = Worker(
             store,

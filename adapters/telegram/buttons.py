@@ -46,7 +46,7 @@ class ButtonSeal:
 
 def keyboard(segment: Segment, seal: ButtonSeal, place: str) -> InlineKeyboardMarkup | None:
     """The segment's buttons as Telegram takes them."""
-    if not segment.buttons:
+    if not segment.rows:
         return None
     return InlineKeyboardMarkup(
         [
@@ -56,6 +56,6 @@ def keyboard(segment: Segment, seal: ButtonSeal, place: str) -> InlineKeyboardMa
                 )
                 for button in row
             ]
-            for row in segment.buttons
+            for row in segment.rows
         ]
     )

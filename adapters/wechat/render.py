@@ -47,7 +47,7 @@ def _cut(segment: Segment, limit: int, room: int) -> list[Segment]:
 
 def in_text(segment: Segment) -> str:
     """The segment's text with its links, and its buttons below."""
-    rows = ["　".join(_tappable(button) for button in row) for row in segment.buttons]
+    rows = ["　".join(_tappable(button) for button in row) for row in segment.rows]
     return "\n".join(
         [*([linked(segment), ""] if rows and segment.text else [linked(segment)]), *rows]
     ).strip()

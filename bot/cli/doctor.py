@@ -24,6 +24,7 @@ LABELS = {
     "redis": "Redis",
     "telegram": "Telegram",
     "wechat": "微信公众号",
+    "discord": "Discord",
     "clock": "时钟",
     "time_zone": "时区",
     "disk": "磁盘",

@@ -20,12 +20,13 @@ class Command:
 
 
 COMMANDS = (
-    Command("run", "bot.cli.run", "启动心语（网页、接口、Telegram、微信） · run everything"),
+    Command("run", "bot.cli.run", "启动心语（网页、接口、Telegram、微信、Discord） · run everything"),
     Command("chat", "bot.cli.chat", "在终端里聊天 · talk in this terminal"),
     Command("doctor", "bot.cli.doctor", "检查设置和环境 · check settings and surroundings"),
     Command("db", "bot.cli.db", "数据库结构 · the database's schema"),
     Command("keys", "bot.cli.keys", "API 密钥 · API keys"),
     Command("wechat", "bot.cli.wechat", "公众号的底部菜单 · the Official Account's menu"),
+    Command("discord", "bot.cli.discord", "Discord 的邀请链接 · the invite for Discord"),
     Command("deliveries", "bot.cli.deliveries", "没送到的回复 · replies that were not delivered"),
 )
 FAILED, MISCONFIGURED = 1, 2

@@ -16,7 +16,9 @@ from core.errors import ConfigError
 
 def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--role", default="serve,work", help="serve, work, or both (default), separated by commas"
+        "--role",
+        default="serve,work,discord",
+        help="serve, work, discord, separated by commas; all of them by default",
     )
     parser.set_defaults(act=act)
 

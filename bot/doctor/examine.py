@@ -11,7 +11,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from bot.compose import model_endpoints
-from bot.doctor import machine, services, stores, wechat
+from bot.doctor import discord, machine, services, stores, wechat
 from bot.doctor.finding import Finding, State
 from bot.doctor.surroundings import Surroundings, look_around
 from core.model.client import ModelEndpoint
@@ -47,6 +47,7 @@ CHECKS = (  # the quick ones first: each line is shown once those before it are
     Check("clock", machine.clock, with_wrong_settings=True),
     Check("telegram", services.telegram),
     Check("wechat", wechat.wechat),
+    Check("discord", discord.discord),
 )
 
 

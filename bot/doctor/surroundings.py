@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from bot.settings import CONFIG_FILE, Settings, load_settings
 from core.errors import ConfigError
 from core.model.prices import DEFAULT_PRICES, load_prices
-from core.persona.card import DEFAULT_CARD, load_card
+from core.persona.card import load_personas
 from storage.keys import parse_key
 
 RIGHT_ALONE = frozenset(
@@ -96,7 +96,7 @@ def _problems_of_values(settings: Settings) -> tuple[str, ...]:
 
 
 def _card(settings: Settings) -> None:
-    load_card(settings.persona_file or DEFAULT_CARD)
+    load_personas(settings.persona_file, settings.personas_dir)
 
 
 def _prices(settings: Settings) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core.language import Language
-from core.messages import Command, ConversationKind, Segment
+from core.messages import Command, ConversationKind, Platform, Segment
+from core.persona.card import Personas
 from core.phrases import Phrases
 from core.ports import ClaimedConversation, Pending, Store, Transaction
 
@@ -27,10 +28,20 @@ COMMANDS: dict[str, frozenset[ConversationKind]] = {
 """What people can type or choose from a channel's menu, in its order, and where."""
 IN_WORDS_ONLY: dict[str, frozenset[ConversationKind]] = {"more": PRIVATE}
 """What people can say besides where commands are said in words (core/commands/words.py), and where."""
+IN_FORMS_ONLY: dict[str, frozenset[ConversationKind]] = dict.fromkeys(
+    ("chat", "persona", "xinyu setup"), PRIVATE
+)
+"""What people can choose besides where commands are forms (FORMED): there each works everywhere."""
 BUTTONS_ONLY = frozenset({"consent", "feedback"})
 """What only our own buttons say."""
 JOINED = "joined"
 """Nobody types it: the bot was added to a group."""
+MISSED = "missed"
+"""Nor this: what somebody wrote while the bot was away is too old to be answered now."""
+LISTENING = "listening"
+"""Nor this: a channel was set aside, where everything is heard from now on."""
+FORMED = frozenset({Platform.DISCORD})
+"""Platforms where a button can ask for words (Button.asks), and where a group has channels of its own."""
 ARGUMENT_CHARACTERS = 64
 _TYPED = re.compile(r"/([A-Za-z0-9_]{1,32})(?:\s+(.*))?", re.DOTALL)
 
@@ -44,6 +55,7 @@ class Asked:
     by: Pending
     language: Language
     every_phrases: Mapping[Language, Phrases]
+    personas: Personas
     now: datetime
     default_zone: str
     store: Store

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from core.commands.account import ask_first, erasing
-from core.commands.asked import COMMANDS, IN_WORDS_ONLY, Asked, Done
+from core.commands.asked import COMMANDS, FORMED, IN_FORMS_ONLY, IN_WORDS_ONLY, Asked, Done
+from core.commands.settings import settings_command
 from core.commands.words import WORDED
-from core.messages import Button, Segment, Source
+from core.messages import Button, ConversationKind, Segment, Source
 from core.ports import Transaction
 from core.settings import ConversationSettings
 
@@ -51,6 +52,9 @@ async def help_(asked: Asked) -> Done:
     kind, offered, means = asked.conversation.kind, COMMANDS, asked.phrases.commands["menu"]
     if asked.conversation.platform in WORDED:
         offered, means = offered | IN_WORDS_ONLY, means | asked.phrases.commands["menu_in_words"]
+    if asked.conversation.platform in FORMED:
+        kind, means = ConversationKind.PRIVATE, means | asked.phrases.commands["menu_in_forms"]
+        offered = offered | IN_FORMS_ONLY
     told = [f"/{name} {means[name]}" for name, places in offered.items() if kind in places and name != "help"]
     intro = asked.say("help.group" if asked.in_group else "help.private")
     return Done((Segment("\n".join([intro, "", *told])),))
@@ -64,4 +68,9 @@ async def joined(asked: Asked) -> Done:
         tx.conversations.pause(conversation_id, None)
         tx.conversations.update_settings(conversation_id, ConversationSettings())
 
-    return Done((Segment(asked.say("joined.text")),), begin)
+    return Done((Segment(asked.say("joined.text", settings=settings_command(asked))),), begin)
+
+
+async def missed(asked: Asked) -> Done:
+    """They wrote while nobody was there, longer ago than an answer would still be one."""
+    return Done((Segment(asked.say("missed.text")),))

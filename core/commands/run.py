@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from core.commands import account, conversation, greeting, settings
-from core.commands.asked import COMMANDS, EVERYWHERE, IN_WORDS_ONLY, JOINED, Asked, Done
+from core.commands.asked import COMMANDS, EVERYWHERE, IN_WORDS_ONLY, JOINED, LISTENING, MISSED, Asked, Done
 from core.commands.words import WORDED, in_the_language_of_their_words, worded
 from core.messages import Segment
 
@@ -13,7 +13,9 @@ _DOING: dict[str, Callable[[Asked], Awaitable[Done]]] = {
     "start": greeting.start,
     "help": greeting.help_,
     JOINED: greeting.joined,
+    MISSED: greeting.missed,
     "consent": greeting.consent,
+    LISTENING: settings.listening,
     "settings": settings.settings,
     "reset": conversation.reset,
     "pause": conversation.pause,

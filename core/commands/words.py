@@ -145,9 +145,9 @@ def _segment(segment: Segment, asked: Asked) -> Segment:
     spoken = asked.phrases.commands["spoken"]
     rows = tuple(
         tuple(Button(button.label, _say(button.command, asked.phrases, spoken["between"])) for button in row)
-        for row in segment.buttons
+        for row in segment.rows
     )
-    return replace(segment, text=_in_quotes(segment.text, asked), buttons=rows, replaces=None)
+    return replace(segment, text=_in_quotes(segment.text, asked), buttons=rows, choices=(), replaces=None)
 
 
 def _say(command: str, phrases: Phrases, between: str) -> str:
@@ -186,7 +186,7 @@ class _Vocabulary:
 @cache
 def _vocabulary() -> _Vocabulary:
     languages = tuple(load_phrases().values())
-    names = tuple(languages[0].commands["setting"])
+    names = tuple(languages[0].commands["value"])  # what takes other values has no words
     return _Vocabulary(
         commands=dict(_whole_messages(languages)),
         settings={_folded(_tokens(_plain(word))): name for word, name in _setting_names(languages)},
@@ -209,8 +209,8 @@ def _whole_messages(languages: Sequence[Phrases]) -> Iterator[tuple[str, Command
 
 def _setting_names(languages: Sequence[Phrases]) -> Iterator[tuple[str, str]]:
     for phrases in languages:
-        for name, label in phrases.commands["setting"].items():
-            yield label, name
+        for name in phrases.commands["value"]:
+            yield phrases.commands["setting"][name], name
             yield name, name
 
 

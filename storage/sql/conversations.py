@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, delete, or_, select, union, update
+from sqlalchemy import Connection, Update, and_, bindparam, delete, or_, select, union, update
 
 from core.messages import (
     EVERY_PLATFORM,
     ChatMessage,
     ConversationKind,
     DeliveryState,
+    Left,
     Moved,
     Platform,
     Role,
     Source,
 )
 from core.ports import ClaimedConversation, Pending
-from core.settings import ConversationSettings, GroupAnswers, ReplyStyle
+from core.settings import ConversationSettings
 from core.wording import kept_in_words
 from storage.keys import KeyRing
 from storage.sql.history import HISTORY, open_message
@@ -33,7 +33,9 @@ from storage.sql.models import (
     InboxMessage,
 )
 from storage.sql.people import person_settings
-from storage.sql.types import Utc, batched_ids
+from storage.sql.place_settings import conversation_settings, settings_of_places
+from storage.sql.places import in_chat
+from storage.sql.types import AnyRow, Utc, batched_ids
 
 
 class SqlConversations:
@@ -75,7 +77,8 @@ class SqlConversations:
             platform=Platform(place.platform),
             chat_id=place.chat_id,
             kind=ConversationKind(place.kind),
-            settings=_settings(place.settings),
+            settings=self._settings(place),
+            own_settings=conversation_settings(place.settings),
             person=person_settings(place.person),
             paused=place.paused_at is not None,
             preview_message_id=place.preview_message_id,
@@ -84,6 +87,11 @@ class SqlConversations:
             deferred=tuple(self._inbox.open(row) for row in rows if row.state == InboxState.DEFERRED),
             window=self._newest(conversation_id, None, window, place.window_from),
         )
+
+    def _settings(self, place: AnyRow) -> ConversationSettings:
+        if place.kind != ConversationKind.GROUP or "/" not in place.chat_id:
+            return conversation_settings(place.settings)
+        return settings_of_places(self._connection, Platform(place.platform), [place.chat_id])[place.chat_id]
 
     def renew(self, owner: str, conversation_ids: Sequence[int], until: datetime) -> None:
         for some in batched_ids(conversation_ids):
@@ -135,7 +143,7 @@ class SqlConversations:
         return tuple(sorted(seen.values(), key=lambda message: message.id)[-limit:])
 
     def update_settings(self, conversation_id: int, settings: ConversationSettings) -> None:
-        chosen = {name: value for name, value in asdict(settings).items() if value is not None}
+        chosen = {name: value for name, value in asdict(settings).items() if value not in (None, ())}
         self._connection.execute(
             update(Conversation).where(Conversation.id == conversation_id).values(settings=chosen)
         )
@@ -179,6 +187,24 @@ class SqlConversations:
                 )
                 .values(state=DeliveryState.DEAD, reason="recipient_gone", next_attempt_at=now)
             )
+
+    def groups(self, platform: Platform) -> tuple[str, ...]:
+        places = self._connection.execute(
+            select(Conversation.chat_id).where(
+                Conversation.platform == platform,
+                Conversation.kind == ConversationKind.GROUP,
+                Conversation.gone_at.is_(None),
+            )
+        ).scalars()
+        return tuple(sorted({place.partition("/")[0] for place in places}))
+
+    def leave(self, event: Left, now: datetime) -> None:
+        self.set_reachable(event.platform, event.chat_id, reachable=False, now=now)
+        self._connection.execute(
+            update(Conversation)
+            .where(Conversation.platform == event.platform, in_chat(event.chat_id))
+            .values(settings={}, paused_at=None)
+        )
 
     def move(self, event: Moved) -> int | None:
         old, new = (self._id_of(event.platform, chat_id) for chat_id in (event.chat_id, event.new_chat_id))
@@ -243,25 +269,6 @@ def _as_history(pending: Pending) -> ChatMessage:
         text=kept_in_words(pending.message),
         source=Source.PERSON,
         created_at=pending.received_at,
-    )
-
-
-def in_chat(chat_id: str) -> ColumnElement[bool]:
-    """A chat and its topics, `chat_id/…`."""
-    return or_(
-        Conversation.chat_id == chat_id,
-        and_(Conversation.chat_id > f"{chat_id}/", Conversation.chat_id < f"{chat_id}0"),  # "0" follows "/"
-    )
-
-
-def _settings(found: dict[str, Any]) -> ConversationSettings:
-    answers, style = found.get("answers"), found.get("style")
-    return ConversationSettings(
-        **{
-            **found,
-            "answers": GroupAnswers(answers) if answers else None,
-            "style": ReplyStyle(style) if style else None,
-        }
     )
 
 

@@ -10,8 +10,8 @@ from core.ids import new_id
 from core.messages import Reacted, Role, Source
 from storage.keys import KeyRing
 from storage.sql import people
-from storage.sql.conversations import in_chat
-from storage.sql.models import ChatMessageRow, Conversation, DeliveryRow, FeedbackRow, Identity
+from storage.sql.models import ChatMessageRow, Conversation, DeliveryRow, FeedbackRow, Identity, User
+from storage.sql.places import in_chat
 from storage.sql.types import AnyRow
 
 REACTION, BUTTON = "reaction", "button"
@@ -36,8 +36,23 @@ class SqlFeedback:
         answer = next(filter(None, answers), None)
         if answer is None:
             return False
+        if event.taken_back and self._stands(answer, person) != event.taken_back:
+            return False  # another one stands still
         self._keep(answer, person, REACTION, verdict, " ".join(event.emojis), now)
         return True
+
+    def _stands(self, answer: AnyRow, user_id: int) -> str | None:
+        """The reaction of a person's that is kept."""
+        row = self._connection.execute(
+            select(FeedbackRow.id, FeedbackRow.body, User.data_key)
+            .join(User, User.id == FeedbackRow.user_id)
+            .where(
+                FeedbackRow.turn_id == answer.turn_id,
+                FeedbackRow.user_id == user_id,
+                FeedbackRow.kind == REACTION,
+            )
+        ).first()
+        return self._keys.open(row.data_key, row.body, row.id) if row is not None else None
 
     def judge(self, conversation_id: int, user_id: int, message_id: str, verdict: str, now: datetime) -> bool:
         answer = self._answer(conversation_id, message_id)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
     Connection,
     bindparam,
+    delete,
     exists,
     func,
     insert,
@@ -23,22 +25,25 @@ from core.ids import new_id
 from core.messages import (
     EVERY_PLATFORM,
     ConversationKind,
+    Deleted,
     Edited,
     IncomingMessage,
     Platform,
     Role,
     Source,
 )
-from core.ports import Accepted, Outcome, Pending, Tried
+from core.ports import Accepted, Outcome, Pending, Seen, Tried
 from core.safety.rules import Risk, assess, risk_of
-from core.settings import GroupAnswers
+from core.settings import ConversationSettings, GroupAnswers, lineage
 from core.wording import edited_in_words, kept_in_words, said_at_last
 from storage.keys import KeyRing
 from storage.sql import incoming, people
 from storage.sql.history import HISTORY, HISTORY_COLUMNS, open_message
 from storage.sql.insert import insert_new
-from storage.sql.models import ChatMessageRow, Conversation, InboxMessage, User
-from storage.sql.types import AnyRow, by_platform
+from storage.sql.models import ChatMessageRow, Conversation, DeliveryRow, Identity, InboxMessage, User
+from storage.sql.place_settings import settings_of_places
+from storage.sql.places import in_chat
+from storage.sql.types import AnyRow, Utc, by_platform
 
 
 class InboxState(StrEnum):
@@ -56,7 +61,7 @@ class SqlInbox:
         self._keys = keys
 
     def add(self, messages: Sequence[IncomingMessage], now: datetime) -> list[Accepted | None]:
-        wanted = self._wanted(messages)
+        wanted = self._wanted(messages, now)
         stored = iter(self._add(wanted, now) if wanted else [])
         kept = set(map(id, wanted))
         return [next(stored) if id(message) in kept else None for message in messages]
@@ -74,8 +79,13 @@ class SqlInbox:
             accepted.append(Accepted(inbox_id, conversation_id, duplicate=inbox_id != row["id"]))
         return accepted
 
-    def _wanted(self, messages: Sequence[IncomingMessage]) -> list[IncomingMessage]:
-        """Without what is nothing to the bot: nothing of it is kept, not even that somebody spoke."""
+    def _wanted(
+        self, messages: Sequence[IncomingMessage], now: datetime, *, correction: bool = False
+    ) -> list[IncomingMessage]:
+        """Without what is nothing to the bot: nothing of it is kept, not even that somebody spoke.
+
+        `correction`: of something that was heard, which counts no second time.
+        """
         in_groups = {
             (message.platform, message.chat_id)
             for message in messages
@@ -83,28 +93,53 @@ class SqlInbox:
         }
         if not in_groups:
             return list(messages)
-        answers = {
-            (platform, chat_id): _group_answers(settings, paused_at)
+        held = {
+            (platform, chat_id): settings
             for platform, chats in by_platform(in_groups).items()
-            for chat_id, settings, paused_at in self._connection.execute(
-                _SETTINGS_AT, {"platform": platform, "chats": chats}
-            )
+            for chat_id, settings in settings_of_places(self._connection, platform, chats).items()
         }
-
         bundles = {message.bundle for message in messages if message.addressed}
 
-        def wanted(message: IncomingMessage) -> bool:
-            place = (message.platform, message.chat_id)
-            if place not in in_groups or message.command is not None:
-                return True
-            if message.addressed and risk_of(message) is Risk.HIGH:
-                return True
-            rule = answers.get(place, GroupAnswers.MENTION)
+        def heard(message: IncomingMessage, settings: ConversationSettings) -> bool:
+            rule = settings.answers or GroupAnswers.MENTION
             if rule is GroupAnswers.MENTION and message.bundle is not None and not message.addressed:
                 return message.bundle in bundles or self._has_begun(message)
             return rule is GroupAnswers.ALWAYS or (rule is GroupAnswers.MENTION and message.addressed)
 
-        return [message for message in messages if wanted(message)]
+        taken: Counter[tuple[Platform, str, str]] = Counter()
+        wanted = []
+        for message in messages:
+            settings = held.get((message.platform, message.chat_id))
+            if settings is not None and message.command is None:
+                person = (message.platform, lineage(message.chat_id)[0], message.sender_id)
+                urgent = message.addressed and risk_of(message) is Risk.HIGH
+                if not urgent and not (
+                    heard(message, settings)
+                    and (correction or not self._had_their_share(settings, *person, taken[person], now))
+                ):
+                    continue
+                taken[person] += 1
+            wanted.append(message)
+        return wanted
+
+    def _had_their_share(
+        self,
+        settings: ConversationSettings,
+        platform: Platform,
+        group: str,
+        sender_id: str,
+        more: int,
+        now: datetime,
+    ) -> bool:
+        """Whether a person of a group was answered as often as its administrators want it within an hour.
+
+        `more`: what was just taken from them and is not stored yet.
+        """
+        if settings.hourly is None:
+            return False
+        values = {"person": sender_id, "platform": platform, "since": now - timedelta(hours=1)}
+        stored: int = self._connection.execute(_HEARD_OF.where(in_chat(group)), values).scalar_one()
+        return stored + more >= settings.hourly
 
     def _has_begun(self, message: IncomingMessage) -> bool:
         """Whether another part of an album waits: the one with the caption that calls the bot."""
@@ -133,7 +168,7 @@ class SqlInbox:
             return None  # no note will do: it is answered, as something new
         if row.source == Source.COMMAND and message.command is None:
             return None  # what was a command are words now
-        if self._is_no_news(row, before, message):
+        if self._is_no_news(row, before, message, now):
             return accepted
         if row.state == InboxState.DEFERRED and message.bundle is None:  # its real answer is still to come
             self._rewrite(row, kept_in_words(message))
@@ -141,12 +176,12 @@ class SqlInbox:
         self._note_edit(row, before, message, now)
         return accepted
 
-    def _is_no_news(self, row: AnyRow, before: str, message: IncomingMessage) -> bool:
+    def _is_no_news(self, row: AnyRow, before: str, message: IncomingMessage, now: datetime) -> bool:
         """A link's preview came, a shared place moved on; a command left nothing to be changed, and nobody commands
         by an edit; or it is not meant for the bot any more."""
         left_nothing = row.said is None and message.bundle is None
         unchanged = before == kept_in_words(message) or message.command is not None
-        return left_nothing or unchanged or not self._wanted([message])
+        return left_nothing or unchanged or not self._wanted([message], now, correction=True)
 
     def _said_at_last(self, row: AnyRow, message: IncomingMessage) -> str:
         """What a settled message says as it was last changed; of an album's part what it says itself, if that
@@ -241,6 +276,30 @@ class SqlInbox:
         if row.body is None and row.said is None:
             return None
         return kept_in_words(self.open(row).message) if row.body is not None else self._history_text(row)
+
+    def delete(self, event: Deleted, now: datetime) -> int | None:
+        values = {"platform": event.platform, "chat": event.chat_id, "messages": event.message_ids}
+        rows = self._connection.execute(_OF_THE_MESSAGE, values).all()
+        ids = [row.id for row in rows]
+        turns = self._connection.execute(_OUR_TURNS, values).scalars().all()
+        # First of all: a turn that commits at this moment is waited for, and what it wrote is seen below.
+        self._connection.execute(
+            update(InboxMessage)
+            .where(InboxMessage.id.in_(ids), InboxMessage.state != InboxState.DONE)
+            .values(state=InboxState.DONE, body=None, done_at=now)
+        )
+        self._connection.execute(delete(ChatMessageRow).where(ChatMessageRow.id.in_(ids)))
+        self._connection.execute(
+            delete(ChatMessageRow).where(
+                ChatMessageRow.turn_id.in_(turns), ChatMessageRow.role == Role.ASSISTANT
+            )
+        )
+        waited = [row.conversation_id for row in rows if row.state == InboxState.PENDING]
+        return waited[0] if waited else None
+
+    def newest_seen(self, platform: Platform, since: datetime, limit: int) -> tuple[Seen, ...]:
+        values = {"platform": platform, "since": since, "limit": limit}
+        return tuple(Seen(*row) for row in self._connection.execute(_NEWEST_SEEN, values))
 
     def is_waiting(self, inbox_id: int) -> bool:
         state = select(InboxMessage.state).where(InboxMessage.id == inbox_id)
@@ -438,9 +497,54 @@ _REPLACE = (
     .where(InboxMessage.id == bindparam("row"), InboxMessage.state == InboxState.PENDING)
     .values(body=bindparam("text"), edits=InboxMessage.edits + 1)
 )
-_SETTINGS_AT = select(Conversation.chat_id, Conversation.settings, Conversation.paused_at).where(
-    Conversation.platform == bindparam("platform"),
-    Conversation.chat_id.in_(bindparam("chats", expanding=True)),
+_HEARD_OF = (
+    select(func.count())
+    .select_from(Identity)
+    .join(InboxMessage, InboxMessage.user_id == Identity.user_id)
+    .join(Conversation, Conversation.id == InboxMessage.conversation_id)
+    .where(
+        Identity.platform == bindparam("platform"),
+        Identity.platform_user_id == bindparam("person"),
+        Conversation.platform == bindparam("platform"),
+        Conversation.kind == ConversationKind.GROUP,
+        InboxMessage.received_at > bindparam("since", type_=Utc()),
+    )
+)
+_OF_THE_MESSAGE = (
+    select(InboxMessage.id, InboxMessage.state, InboxMessage.conversation_id, InboxMessage.turn_id)
+    .join(Conversation, Conversation.id == InboxMessage.conversation_id)
+    .where(
+        Conversation.platform == bindparam("platform"),
+        Conversation.chat_id == bindparam("chat"),
+        InboxMessage.platform_message_id.in_(bindparam("messages", expanding=True)),
+    )
+)
+_OUR_TURNS = (
+    select(DeliveryRow.turn_id)
+    .join(Conversation, Conversation.id == DeliveryRow.conversation_id)
+    .where(
+        Conversation.platform == bindparam("platform"),
+        Conversation.chat_id == bindparam("chat"),
+        DeliveryRow.platform_message_id.in_(bindparam("messages", expanding=True)),
+    )
+)
+_NEWEST_OF_EACH = (
+    select(func.max(InboxMessage.id))
+    .join(Conversation, Conversation.id == InboxMessage.conversation_id)
+    .where(
+        Conversation.platform == bindparam("platform"),
+        Conversation.kind == ConversationKind.PRIVATE,
+        InboxMessage.received_at > bindparam("since", type_=Utc()),
+        InboxMessage.platform_message_id.is_not(None),
+    )
+    .group_by(InboxMessage.conversation_id)
+)
+_NEWEST_SEEN = (
+    select(Conversation.chat_id, InboxMessage.event_id)
+    .join(Conversation, Conversation.id == InboxMessage.conversation_id)
+    .where(InboxMessage.id.in_(_NEWEST_OF_EACH))
+    .order_by(InboxMessage.id.desc())
+    .limit(bindparam("limit"))
 )
 _CONVERSATIONS_AT = select(Conversation.chat_id, Conversation.id, Conversation.gone_at).where(
     Conversation.platform == bindparam("platform"),
@@ -471,9 +575,3 @@ def _claimable(
         .order_by(func.min(InboxMessage.id))
         .limit(limit)
     )
-
-
-def _group_answers(settings: dict[str, Any], paused_at: datetime | None) -> GroupAnswers:
-    if paused_at is not None:
-        return GroupAnswers.OFF
-    return GroupAnswers(settings.get("answers", GroupAnswers.MENTION))

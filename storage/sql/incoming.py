@@ -32,10 +32,13 @@ def packed(message: IncomingMessage) -> str:
         "quote": message.quote and [message.quote.text, message.quote.of_bot, message.quote.speaker],
         "command": message.command
         and [message.command.name, message.command.argument, message.command.message_id],
+        "response": message.response,
     }
     kept = {name: value for name, value in found.items() if value}
     if message.forwarded_from is not None:
         kept["forwarded_from"] = message.forwarded_from
+    if message.manages is not None:
+        kept["manages"] = message.manages
     return json.dumps(kept, ensure_ascii=False)
 
 
@@ -59,6 +62,8 @@ def unpacked(row: AnyRow, found: dict[str, Any]) -> IncomingMessage:
         speaker=found.get("speaker", ""),
         bundle=found.get("bundle"),
         command=Command(*found["command"]) if "command" in found else None,
+        response=found.get("response"),
+        manages=found.get("manages"),
     )
 
 

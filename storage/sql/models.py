@@ -193,6 +193,14 @@ class FeedbackRow(Table):
     created_at: Mapped[datetime] = mapped_column(Utc)
 
 
+class MarkRow(Table):
+    """How far something got."""
+
+    __tablename__ = "marks"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[datetime] = mapped_column(Utc)
+
+
 class ModelUsageRow(Table):
     """What one turn's answer took."""
 

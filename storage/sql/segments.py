@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any
 
-from core.messages import Button, Mark, MarkKind, Media, MediaKind, Segment
+from core.messages import Button, ChannelPicker, Mark, MarkKind, Media, MediaKind, Segment
 
 
 def packed(segment: Segment) -> str:
@@ -14,12 +14,17 @@ def packed(segment: Segment) -> str:
     found: dict[str, Any] = {
         "text": segment.text,
         "marks": [[mark.kind, mark.start, mark.end, mark.value] for mark in segment.marks],
-        "buttons": [[[button.label, button.command] for button in row] for row in segment.buttons],
+        "buttons": [[_packed_button(button) for button in row] for row in segment.buttons],
+        "choices": [_packed_button(choice) for choice in segment.choices],
+        "picker": segment.picker
+        and [segment.picker.label, segment.picker.command, list(segment.picker.chosen)],
         "owner": segment.owner,
         "media": _packed_media(segment.media),
         "replaces": segment.replaces,
         "answers": segment.answers,
         "silent": segment.silent,
+        "response": segment.response,
+        "follows": segment.follows,
     }
     return json.dumps({name: value for name, value in found.items() if value}, ensure_ascii=False)
 
@@ -31,12 +36,24 @@ def unpacked(text: str) -> Segment:
         text=found.get("text", ""),
         marks=tuple(Mark(MarkKind(kind), *rest) for kind, *rest in found.get("marks", ())),
         buttons=tuple(tuple(Button(*button) for button in row) for row in found.get("buttons", ())),
+        choices=tuple(Button(*choice) for choice in found.get("choices", ())),
+        picker=_unpacked_picker(found.get("picker")),
         owner=found.get("owner", ""),
         media=_unpacked_media(found.get("media")),
         replaces=found.get("replaces"),
         answers=found.get("answers"),
         silent=found.get("silent", False),
+        response=found.get("response"),
+        follows=found.get("follows", False),
     )
+
+
+def _packed_button(button: Button) -> list[str | bool]:
+    return [button.label, button.command, button.chosen, button.asks]
+
+
+def _unpacked_picker(found: list[Any] | None) -> ChannelPicker | None:
+    return ChannelPicker(found[0], found[1], tuple(found[2])) if found is not None else None
 
 
 def _packed_media(media: Media | None) -> list[str] | None:

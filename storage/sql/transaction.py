@@ -11,6 +11,7 @@ from storage.sql.conversations import SqlConversations
 from storage.sql.deliveries import SqlDeliveries
 from storage.sql.feedback import SqlFeedback
 from storage.sql.inbox import SqlInbox
+from storage.sql.marks import SqlMarks
 from storage.sql.turns import SqlTurns
 
 
@@ -25,6 +26,7 @@ class SqlTransaction:
         self.turns = SqlTurns(connection, keys, self)
         self.people = people.SqlPeople(connection, keys)
         self.feedback = SqlFeedback(connection, keys)
+        self.marks = SqlMarks(connection)
         self.api_keys = SqlApiKeys(connection)
 
     def any_data_key(self) -> bytes | None:

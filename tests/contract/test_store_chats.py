@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from core.messages import (
     Attachment,
     AttachmentKind,
     Button,
+    ChannelPicker,
     Command,
     ConversationKind,
     Edited,
@@ -378,19 +380,23 @@ ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 marks = st.builds(
     Mark, kind=st.sampled_from(MarkKind), start=st.integers(0, 99), end=st.integers(0, 99), value=words
 )
+buttons = st.builds(Button, label=words, command=words, chosen=st.booleans(), asks=words)
 segments = st.builds(
     Segment,
     text=words,
     marks=st.lists(marks, max_size=3).map(tuple),
-    buttons=st.lists(
-        st.lists(st.builds(Button, label=words, command=words), min_size=1, max_size=2).map(tuple), max_size=3
-    ).map(tuple),
+    buttons=st.lists(st.lists(buttons, min_size=1, max_size=2).map(tuple), max_size=3).map(tuple),
+    choices=st.lists(buttons, max_size=3).map(tuple),
+    picker=st.none()
+    | st.builds(ChannelPicker, label=words, command=words, chosen=st.lists(ids, max_size=3).map(tuple)),
     owner=words,
     media=st.none()
     | st.builds(Media, kind=st.sampled_from(MediaKind), name=words, data=st.binary(max_size=99)),
     replaces=st.none() | ids,
     answers=st.none() | ids,
     silent=st.booleans(),
+    response=st.none() | ids,
+    follows=st.booleans(),
 )
 
 
@@ -741,8 +747,12 @@ def rows_of(database: Database) -> list[tuple[Any, ...]]:
     return [
         (table.name, *row)
         for table in Table.metadata.sorted_tables
-        for row in database.rows(f"SELECT * FROM {table.name} ORDER BY id")
+        for row in database.rows(f"SELECT * FROM {table.name} ORDER BY {_key_of(table)}")
     ]
+
+
+def _key_of(table: sqlalchemy.Table) -> str:
+    return ", ".join(column.name for column in table.primary_key)
 
 
 def rows_of_user(database: Database, user_id: int) -> list[tuple[Any, ...]]:

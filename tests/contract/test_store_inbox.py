@@ -57,7 +57,8 @@ TWINS = (
 # --- once ---------------------------------------------------------------------------------------
 
 
-async def test_a_new_event_is_stored_with_all_it_says(store: Store) -> None:
+@pytest.mark.parametrize("manages", [None, False, True])
+async def test_a_new_event_is_stored_with_all_it_says(store: Store, manages: bool | None) -> None:
     sent_at = NOW.astimezone(timezone(timedelta(hours=8))) - A_SECOND
     said = message(
         "e1",
@@ -67,6 +68,8 @@ async def test_a_new_event_is_stored_with_all_it_says(store: Store) -> None:
         sent_at=sent_at,
         alone=True,
         language="zh-Hans-CN",
+        response="17:an-interactions-token",
+        manages=manages,
     )
     (accepted,) = await accept(store, said)
     (pending,) = await store.read(lambda tx: tx.inbox.pending(accepted.conversation_id))

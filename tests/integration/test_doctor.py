@@ -162,7 +162,7 @@ async def test_where_all_is_well_it_says_so_and_changes_nothing(tmp_path: Path) 
     unwell = [f for f in outcome.findings if f["state"] not in ("ok", "skipped")]
     assert unwell == []
     assert {f["name"] for f in outcome.findings if f["state"] == "skipped"} == {
-        *("config_file", "vector_store", "redis", "wechat")
+        *("config_file", "vector_store", "redis", "wechat", "discord")
     }
     assert all(set(f) == {"name", "state", "found", "advice"} for f in outcome.findings)
     assert MODEL in outcome.one("model")["found"]
@@ -265,7 +265,7 @@ def read_all(terminal: int) -> bytes:
 async def test_into_a_pipe_it_writes_a_plain_line_for_each_check(tmp_path: Path) -> None:
     outcome = await xinyu(tmp_path, {}, "doctor")
     lines = outcome.output.splitlines()
-    assert len(lines) == 17
+    assert len(lines) == 18
     assert all(re.match(r"(ok|warn|fail|skipped) +\S+", line) for line in lines)
     assert "\x1b" not in outcome.output
     assert all("→" in line for line in lines if line.startswith(("warn", "fail")))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
@@ -18,7 +18,16 @@ from bot.metrics import Metrics
 from core import intake as intake_module
 from core.errors import IdempotencyConflict, StoreUnavailable
 from core.intake import BATCH_LIMIT, Intake
-from core.messages import IncomingMessage
+from core.messages import (
+    Command,
+    ConversationKind,
+    Deleted,
+    Edited,
+    IncomingMessage,
+    Left,
+    Platform,
+    PlatformEvent,
+)
 from core.ports import Accepted, Transaction
 from storage.keys import KEY_BYTES, KeyRing
 from storage.sql.open import SqlStore, open_store
@@ -216,3 +225,108 @@ async def test_closing_waits_for_what_is_on_its_way(way: Way) -> None:
     async with asyncio.timeout(PATIENCE):
         await closing_
     assert way.stored() == 100 and len(await accepting) == 100
+
+
+# --- what becomes of messages and places --------------------------------------------------------
+
+
+async def wakes(way: Way, event: PlatformEvent) -> int | None:
+    """The conversation that an event wakes; None: none."""
+    await way.intake.note(event)
+    waking = asyncio.create_task(way.wakeups.next())
+    done, _ = await asyncio.wait({waking}, timeout=0.05)
+    waking.cancel()
+    return waking.result() if done else None
+
+
+async def woken(way: Way, message: IncomingMessage) -> Accepted:
+    """A message that was accepted, and whose conversation was woken for it."""
+    accepted = await way.accept(message)
+    async with asyncio.timeout(PATIENCE):
+        assert await way.wakeups.next() == accepted.conversation_id
+    return accepted
+
+
+async def test_a_deletion_wakes_whom_it_concerns_and_only_while_it_waits(way: Way) -> None:
+    accepted = await woken(way, replace(said("说错了"), message_id="5"))
+    gone = Deleted(Platform.TELEGRAM, "chat", ("5",))
+    assert await wakes(way, replace(gone, chat_id="another")) is None
+    assert await wakes(way, gone) == accepted.conversation_id
+    assert await wakes(way, gone) is None
+
+
+async def test_an_edit_of_something_unknown_is_something_new_unless_it_is_old(way: Way) -> None:
+    late = Edited(replace(said("加了一个提及"), message_id="5"), late=True)
+    assert await wakes(way, late) is None
+    assert way.stored() == 0
+    assert await wakes(way, replace(late, late=False)) is not None
+    assert way.stored() == 1
+
+
+async def test_danger_edited_into_what_is_old_and_unknown_is_heard(way: Way) -> None:
+    late = Edited(replace(said("我不想活了"), message_id="5"), late=True)
+    assert await wakes(way, late) is not None
+    assert way.stored() == 1
+
+
+async def test_who_is_put_out_of_a_group_forgets_it_and_wakes_nobody(way: Way, tmp_path: Path) -> None:
+    await woken(way, in_group("大家好", addressed=True))
+    assert await wakes(way, Left(Platform.TELEGRAM, "group")) is None
+    assert rows(tmp_path, "select gone_at is null, settings from conversations") == [(0, "{}")]
+
+
+# --- what nobody need ask the database about ----------------------------------------------------
+
+
+def in_group(text: str, chat: str = "group", **more: Any) -> IncomingMessage:
+    return replace(said(text, chat), **{"kind": ConversationKind.GROUP, "addressed": False, **more})
+
+
+def overhears(way: Way, chat: str = "group", platform: Platform = Platform.TELEGRAM) -> bool:
+    return way.intake.overhears(platform, chat)
+
+
+async def test_a_group_that_is_not_listened_to_is_known_for_a_while(way: Way) -> None:
+    assert overhears(way), "nobody looked yet"
+    assert await way.intake.accept(in_group("晚饭吃什么")) is None
+    assert not overhears(way)
+    assert overhears(way, "another") and overhears(way, platform=Platform.DISCORD)
+
+
+async def test_and_looked_at_again_after_that_while(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "UNHEARD_SECONDS", -1.0)
+    assert await way.intake.accept(in_group("晚饭吃什么")) is None
+    assert overhears(way)
+
+
+async def test_what_was_meant_for_the_bot_says_nothing_of_the_rest(way: Way) -> None:
+    await way.accept(in_group("在吗", addressed=True))
+    assert overhears(way)
+    with closing(sqlite3.connect(way.folder / "xinyu.db")) as beside, beside:
+        beside.execute("update conversations set settings = ?", ('{"answers": "off"}',))
+    assert await way.intake.accept(in_group("在吗", addressed=True)) is None, "they had their share, say"
+    assert await way.intake.accept(in_group("一张图", bundle="album")) is None, "its caption may call the bot"
+    assert overhears(way)
+
+
+async def test_a_command_may_change_what_is_heard_anywhere_in_the_group(way: Way) -> None:
+    for chat in ("group", "group/2"):
+        assert await way.intake.accept(in_group("晚饭吃什么", chat)) is None
+    assert not overhears(way) and not overhears(way, "group/2")
+    await way.accept(in_group("", command=Command("settings")))
+    assert overhears(way) and overhears(way, "group/2")
+
+
+async def test_a_command_in_private_changes_nothing_of_it(way: Way) -> None:
+    assert await way.intake.accept(in_group("晚饭吃什么")) is None
+    await way.accept(replace(said("/settings"), command=Command("settings")))
+    assert not overhears(way)
+
+
+async def test_no_more_places_are_remembered_than_there_is_room_for(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "UNHEARD_LIMIT", 3)
+    for number in range(4):
+        assert await way.intake.accept(in_group("晚饭吃什么", f"group-{number}")) is None
+    assert [overhears(way, f"group-{number}") for number in range(4)] == [True, True, True, False]

@@ -95,7 +95,7 @@ async def test_an_upgrade_keeps_what_is_there(database: Database) -> None:
 
 async def test_what_rides_on_responses_survives_the_way_back_and_up_again(database: Database) -> None:
     """0003: nothing unsent is stuck in an older program, and no sent words are left that it would never empty."""
-    migrate.upgrade(database.url, "0003")
+    migrate.upgrade(database.url)
     async with database.opened() as store:
         held, riding, arrived, sent = [await deliveries_of(store, event, event) for event in "abcd"]
         await store.write(lambda tx: tx.deliveries.hold(held, "window_closed", NOW))
@@ -118,7 +118,7 @@ async def test_what_rides_on_responses_survives_the_way_back_and_up_again(databa
     }
     kept = database.rows("SELECT conversation_id FROM deliveries WHERE LENGTH(body) > 0")
     assert {row[0] for row in kept} == {held, riding}
-    migrate.upgrade(database.url, "0003")
+    migrate.upgrade(database.url)
     async with database.opened() as store:
         tried = await store.write(lambda tx: tx.inbox.try_again(accepted.inbox_id))
         assert tried is not None and tried.times == 2, "counted from the first again"
@@ -128,6 +128,22 @@ async def test_what_rides_on_responses_survives_the_way_back_and_up_again(databa
             assert len(await claim_deliveries(store, here, now=LATER)) == 1
         for here in (arrived, sent):
             assert await claim_deliveries(store, here, now=LATER) == []
+
+
+async def test_how_far_something_got_is_not_known_after_the_way_back(database: Database) -> None:
+    """0004: an older program did not look, so a mark from before it would be a lie."""
+    migrate.upgrade(database.url)
+    async with database.opened() as store:
+        await store.write(lambda tx: tx.marks.set("seen", NOW))
+        await accept_one(store, "e1", "还在吗")
+    before = _rows(database)
+    migrate.downgrade(database.url, "0003")
+    assert "marks" not in _tables(database)
+    migrate.upgrade(database.url)
+    async with database.opened() as store:
+        assert await store.read(lambda tx: tx.marks.get("seen")) is None
+    assert set(_rows(database)) < set(before), "nothing else went with it"
+    assert len(_rows(database)) == len(before) - 1
 
 
 async def test_a_revision_of_a_newer_program_is_refused(database: Database) -> None:

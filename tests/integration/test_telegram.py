@@ -433,6 +433,9 @@ class Shelf:
     async def note(self, event: PlatformEvent) -> None:
         raise AssertionError("nothing of the kind comes here")
 
+    def overhears(self, platform: Platform, chat_id: str) -> bool:
+        raise AssertionError("Telegram tells only what the bot may hear")
+
     async def accept(self, message: IncomingMessage) -> Accepted:
         if self.troubles:
             raise self.troubles.pop(0)

@@ -7,9 +7,11 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -17,15 +19,25 @@ import pytest_asyncio
 from core.burst import BurstRule
 from core.language import Language
 from core.live import Piece
-from core.messages import Platform, Segment, Source
+from core.messages import (
+    Command,
+    ConversationKind,
+    Deleted,
+    IncomingMessage,
+    Left,
+    Platform,
+    Segment,
+    Source,
+)
 from core.model.client import ModelLimits
 from core.model.fallback import RetryRule
 from core.model.prices import Price
+from core.persona.card import load_personas
 from core.phrases import ListenerMood, load_phrases
 from core.ports import Outcome
 from core.safety.protocol import load_protocols
 from core.safety.rules import Risk
-from core.settings import ConversationSettings
+from core.settings import ConversationSettings, GroupAnswers
 from core.turn import CLAIMS_BEFORE_LISTENER
 from core.worker import FAILED_TURN_BACKOFF, LATE_ANSWER_PAUSE, UNCLAIMABLE_PAUSE
 from tests.companion import PATIENCE, Companion, Phone, companion, fallback_model, said, until
@@ -620,3 +632,108 @@ async def test_what_another_process_stored_is_part_of_the_burst(
         await core.say("一")
         await core.store.write(lambda tx: tx.inbox.add([said("二")], core.clock.now()))
         assert await core.phone.wait_for(1) == ["回声:一|二"]
+
+
+# --- what is taken back, and places --------------------------------------------------------------
+
+
+async def test_what_is_deleted_while_the_model_thinks_is_not_answered(
+    tmp_path: Path, model: FakeModelServer
+) -> None:
+    async with companion(tmp_path, fallback_model(model)) as core:
+        model.gate.clear()
+        await core.intake.accept(replace(said("说错了"), message_id="5"))
+        async with asyncio.timeout(PATIENCE):
+            await model.wait_for_requests(1)
+        await core.intake.note(Deleted(Platform.TELEGRAM, "chat", ("5",)))
+        model.gate.set()
+        await until(lambda: core.measured("xinyu_turns_broken_total", reason="lease_lost") == 1)
+        await core.say("你好")
+        assert await core.phone.wait_for(1) == ["回声:你好"]
+        assert all("说错了" not in str(request["messages"]) for request in list(model.requests)[1:])
+
+
+async def test_of_what_was_said_together_only_what_was_not_deleted_is_answered(
+    tmp_path: Path, model: FakeModelServer
+) -> None:
+    async with companion(tmp_path, fallback_model(model), burst=BurstRule(0.3, 5.0)) as core:
+        await core.intake.accept(replace(said("说错了"), message_id="5"))
+        await core.say("你好")
+        await core.intake.note(Deleted(Platform.TELEGRAM, "chat", ("5",)))
+        assert await core.phone.wait_for(1) == ["回声:你好"]
+        history = await core.store.read(
+            lambda tx: tx.conversations.history(Platform.TELEGRAM, "chat", None, 9)
+        )
+        assert [one.text for one in history] == ["你好", "回声:你好"]
+
+
+def in_group(text: str, chat: str = "1/2", **more: Any) -> IncomingMessage:
+    return replace(said(text, chat), kind=ConversationKind.GROUP, **more)
+
+
+@pytest.mark.parametrize("name", ["missed", "joined", "listening"])
+@pytest.mark.parametrize("language", Language)
+async def test_what_nobody_typed_is_said_in_the_groups_language(
+    tmp_path: Path, model: FakeModelServer, name: str, language: Language
+) -> None:
+    texts = load_phrases()[language].commands
+    text = texts["settings"]["always"] if name == "listening" else texts[name]["text"]
+    async with companion(tmp_path, fallback_model(model)) as core:
+        server = await core.intake.accept(in_group("你好", "1"))
+        assert server is not None
+        await core.phone.wait_for(1)
+        chosen = ConversationSettings(language=language)
+        await core.store.write(lambda tx: tx.conversations.update_settings(server.conversation_id, chosen))
+        await core.intake.accept(in_group("", command=Command(name)))
+        assert await core.phone.wait_for(1, "1/2") == [text.strip().format(settings="/settings")]
+        await core.say("再来", "another")
+        await core.phone.wait_for(1, "another")
+        assert len(model.requests) == 2, "no model was asked"
+
+
+async def test_who_joins_again_begins_as_they_say_of_themselves(
+    tmp_path: Path, model: FakeModelServer
+) -> None:
+    async with companion(tmp_path, fallback_model(model)) as core:
+        accepted = await core.intake.accept(in_group("你好", "1"))
+        assert accepted is not None
+        await core.phone.wait_for(1)
+        always, now = ConversationSettings(answers=GroupAnswers.ALWAYS), core.clock.now()
+        await core.store.write(lambda tx: tx.conversations.update_settings(accepted.conversation_id, always))
+        await core.store.write(lambda tx: tx.conversations.pause(accepted.conversation_id, now))
+        await core.intake.note(Left(Platform.TELEGRAM, "1"))
+        await core.intake.accept(in_group("", "1", command=Command("joined")))
+        await core.phone.wait_for(2)
+        assert await core.intake.accept(in_group("晚饭吃什么", "1", addressed=False)) is None
+        assert await core.intake.accept(in_group("在吗", "1")) is not None
+        assert (await core.phone.wait_for(3))[2] == "回声:在吗"
+
+
+async def test_a_place_is_talked_with_by_its_persona_in_its_language(
+    tmp_path: Path, model: FakeModelServer
+) -> None:
+    night = load_personas().of("night")
+    async with companion(tmp_path, fallback_model(model)) as core:
+        server = await core.intake.accept(in_group("hello there", "1"))
+        assert server is not None
+        await core.phone.wait_for(1)
+        chosen = ConversationSettings(persona="night", language=Language.EN)
+        await core.store.write(lambda tx: tx.conversations.update_settings(server.conversation_id, chosen))
+        await core.intake.accept(in_group("你好", "1/2/3"))
+        await core.phone.wait_for(2)
+        await core.say("你好", "private")
+        await core.phone.wait_for(3)
+        told = [str(request["messages"]) for request in model.requests]
+        assert [night.names[Language.EN] in one for one in told] == [False, True, False]
+
+
+async def test_a_persona_whose_card_is_gone_is_stood_in_for(tmp_path: Path, model: FakeModelServer) -> None:
+    async with companion(tmp_path, fallback_model(model)) as core:
+        here = await core.say("一")
+        await core.phone.wait_for(1)
+        gone = ConversationSettings(persona="nobody")
+        await core.store.write(lambda tx: tx.conversations.update_settings(here, gone))
+        await core.say("二")
+        assert (await core.phone.wait_for(2))[1] == "回声:二"
+        first, second = [request["messages"][0] for request in model.requests]
+        assert first == second

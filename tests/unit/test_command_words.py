@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from core.commands.asked import (
     ARGUMENT_CHARACTERS,
     COMMANDS,
+    FORMED,
+    IN_FORMS_ONLY,
     IN_WORDS_ONLY,
     Asked,
     Done,
@@ -22,7 +24,7 @@ from core.commands.asked import (
     pressed,
 )
 from core.commands.run import run_command
-from core.commands.settings import OPTIONS, PRIVATE_MENU, WORDED_MENU
+from core.commands.settings import OPTIONS, WORDED_MENU
 from core.commands.words import FREE_VALUES, WORDED, command_in_words, worded, words_for
 from core.language import Language
 from core.messages import (
@@ -36,6 +38,7 @@ from core.messages import (
     Segment,
     Source,
 )
+from core.persona.card import load_personas
 from core.phrases import load_phrases
 from core.ports import ClaimedConversation, Pending, Store, Transaction
 from core.settings import ConversationSettings, PersonSettings
@@ -103,6 +106,7 @@ def asking(
         chat_id="chat",
         kind=ConversationKind.PRIVATE,
         settings=ConversationSettings(),
+        own_settings=ConversationSettings(),
         person=person,
         paused=False,
         preview_message_id=None,
@@ -117,7 +121,9 @@ def asking(
 
     kept = cast(Store, store or Owed())
     language = person.language or language
-    return Asked(command, conversation, by, language, PHRASES, NOW, "Asia/Shanghai", kept, nobody)
+    return Asked(
+        command, conversation, by, language, PHRASES, load_personas(), NOW, "Asia/Shanghai", kept, nobody
+    )
 
 
 async def says(text: str, **more: Any) -> Done:
@@ -132,7 +138,7 @@ async def told(text: str, **more: Any) -> str:
 
 
 def buttons(done: Done) -> list[Button]:
-    return [button for segment in done.segments for row in segment.buttons for button in row]
+    return [button for segment in done.segments for row in segment.rows for button in row]
 
 
 def history(*said: tuple[Role, str]) -> tuple[ChatMessage, ...]:
@@ -257,7 +263,12 @@ def test_slash_forms_are_understood_too(name: str, rest: str) -> None:
 
 
 def test_no_word_means_two_things() -> None:
-    for name in PHRASES[Language.ZH].commands["setting"]:
+    assert (
+        PHRASES[Language.ZH].commands["value"].keys()
+        == PHRASES[Language.EN].commands["value"].keys()
+        == set(OPTIONS)
+    )
+    for name in OPTIONS:
         meaning: dict[str, str] = {}
         for language in Language:
             tables = PHRASES[language].commands
@@ -517,7 +528,7 @@ async def test_every_button_of_every_menu_says_itself(language: Language) -> Non
         shown = buttons(await run_command(asking(command, person=person)))
         assert shown
         seen |= {button.command for button in shown}
-    for name in (*PRIVATE_MENU, "answers"):
+    for name in OPTIONS:
         for value in OPTIONS[name]:
             words = words_for(f"settings {name}={value}", PHRASES[language], "：")
             assert words is not None
@@ -564,10 +575,29 @@ async def test_the_menu_offers_what_has_an_effect_there(language: Language) -> N
     menu = await says("设置", person=person)
     settings = [command_in_words(button.command) for button in buttons(menu)]
     assert settings == [Command("settings", name) for name in ("language", "timezone", "wait")]
-    for name in set(PRIVATE_MENU) - set(WORDED_MENU):
+    for name in set(OPTIONS) - set(WORDED_MENU):
         done = await says(f"设置 {name} {OPTIONS[name][-1]}", person=person)
         assert done.effect is None
         assert done.segments == menu.segments
+
+
+@pytest.mark.parametrize(
+    "text", ["设置 persona night", "settings channels 7", "设置 谁陪你说话 夜灯", "设置：每句都接的频道"]
+)
+def test_what_is_no_setting_there_is_talk(text: str) -> None:
+    assert command_in_words(text) is None
+
+
+async def test_typed_with_a_slash_it_is_answered_by_the_menu_and_changes_nothing() -> None:
+    menu = await says("/settings")
+    for text in (
+        "/settings persona night",
+        "/settings persona=night",
+        "/settings channels 7",
+        "/settings hourly 10",
+    ):
+        done = await says(text)
+        assert (done.effect, done.segments) == (None, menu.segments)
 
 
 async def test_setting_by_words_sets_and_goes_on_in_the_new_language() -> None:
@@ -602,9 +632,10 @@ async def test_help_lists_the_words(language: Language) -> None:
 async def test_help_elsewhere_knows_nothing_of_words() -> None:
     for platform in set(Platform) - WORDED:
         (segment,) = (await run_command(asking(Command("help"), platform=platform))).segments
-        assert re.findall(r"^/(\w+)", segment.text, re.MULTILINE) == [
-            name for name in COMMANDS if name != "help"
-        ]
+        offered = (*COMMANDS, *IN_FORMS_ONLY) if platform in FORMED else COMMANDS
+        means = PHRASES[Language.ZH].commands["menu"] | PHRASES[Language.ZH].commands["menu_in_forms"]
+        told = [f"/{name} {means[name]}" for name in offered if name != "help"]
+        assert [line for line in segment.text.splitlines() if line.startswith("/")] == told
 
 
 @pytest.mark.parametrize("language", Language)

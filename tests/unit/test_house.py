@@ -145,5 +145,8 @@ def test_every_dependency_is_locked() -> None:
         name.lower().replace("_", "-")
         for name in re.findall(r"^([A-Za-z0-9._-]+)(?:\[\S*\])?==", lock, re.MULTILINE)
     }
-    wanted = {re.split(r"[\[<>=]", dependency)[0].lower() for dependency in project["dependencies"]}
+    wanted = {
+        re.split(r"[\[<>=]", dependency)[0].lower().replace(".", "-")
+        for dependency in project["dependencies"]
+    }
     assert wanted <= locked

@@ -312,11 +312,12 @@ def test_the_guides_placeholders_are_refused(name: str, placeholder: str) -> Non
 
 
 def test_unknown_names_in_the_file_are_refused_and_in_the_environment_looked_at(config: Path) -> None:
-    config.write_text("LLM_APIKEY=1\nSOMETHING_ELSE=1\nWECHAT_APPID=1\nDISCORD_BOT_TOKEN=later\n")
+    config.write_text("LLM_APIKEY=1\nSOMETHING_ELSE=1\nWECHAT_APPID=1\nDISCORD_TOKEN=1\n")
     found = problems({}, config)
-    assert found.keys() == {"LLM_APIKEY", "SOMETHING_ELSE", "WECHAT_APPID"}
+    assert found.keys() == {"LLM_APIKEY", "SOMETHING_ELSE", "WECHAT_APPID", "DISCORD_TOKEN"}
     assert "did you mean LLM_API_KEY?" in found["LLM_APIKEY"]
     assert "did you mean WECHAT_APP_ID?" in found["WECHAT_APPID"]
+    assert "did you mean DISCORD_BOT_TOKEN?" in found["DISCORD_TOKEN"]
     assert "did you mean" not in found["SOMETHING_ELSE"]
     loaded = load(
         {"TELEGRAM_BOT_TOKENS": "1", "HOSTNAME": "box", "PATH": "/bin", "LANG": "C", "SHELL": "/bin/sh"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any, TypeVar, cast
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -14,16 +16,26 @@ from hypothesis import strategies as st
 
 from core.commands.asked import ARGUMENT_CHARACTERS, Asked, Done, command_of
 from core.commands.run import run_command
-from core.commands.settings import GROUP_MENU, OPTIONS, PRIVATE_MENU
+from core.commands.settings import (
+    GROUP_MENU,
+    MOST_CHANNELS,
+    OPTIONS,
+    PRIVATE_MENU,
+    SERVER_ANSWERS,
+    SERVER_MENU,
+)
 from core.errors import ChatGoesOn, DeliveryFailed, RecipientGone
 from core.language import Language
-from core.messages import Command, ConversationKind, IncomingMessage, Platform, Segment
+from core.messages import ChannelPicker, Command, ConversationKind, IncomingMessage, Platform, Segment
+from core.persona.card import load_personas
 from core.phrases import load_phrases
 from core.ports import ClaimedConversation, Pending, Store, Transaction
 from core.settings import ConversationSettings, GroupAnswers, PersonSettings, QuietHours, ReplyStyle
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 PHRASES = load_phrases()
+PERSONAS = load_personas()
+CHOICES = {**OPTIONS, "persona": tuple(card.id for card in PERSONAS.cards)}
 T = TypeVar("T")
 
 
@@ -39,10 +51,12 @@ class NoStore:
 
 @dataclass
 class Written:
-    """What an effect writes: stands for a transaction's people and conversations."""
+    """What an effect writes: stands for a transaction's people, conversations and inbox."""
 
     person: list[tuple[int, PersonSettings]] = field(default_factory=list)
     place: list[tuple[int, ConversationSettings]] = field(default_factory=list)
+    told: list[IncomingMessage] = field(default_factory=list)
+    """What is asked of the bot elsewhere by it."""
 
     @property
     def people(self) -> _Rows:
@@ -52,6 +66,10 @@ class Written:
     def conversations(self) -> _Rows:
         return _Rows(self.place)
 
+    @property
+    def inbox(self) -> _Told:
+        return _Told(self.told)
+
 
 @dataclass
 class _Rows:
@@ -59,6 +77,15 @@ class _Rows:
 
     def update_settings(self, id_: int, settings: Any) -> None:
         self.found.append((id_, settings))
+
+
+@dataclass
+class _Told:
+    found: list[IncomingMessage]
+
+    def add(self, messages: Sequence[IncomingMessage], now: datetime) -> None:
+        assert now == NOW
+        self.found.extend(messages)
 
 
 async def anybody(chat_id: str, user_id: str) -> bool:
@@ -79,17 +106,23 @@ def asking(
     person: PersonSettings = PersonSettings(),
     place: ConversationSettings = ConversationSettings(),
     language: Language = Language.ZH,
+    own: ConversationSettings | None = None,
     may_manage: Any = anybody,
+    platform: Platform = Platform.TELEGRAM,
+    chat: str = "chat",
+    **more: Any,
 ) -> Asked:
+    """`place`: what holds there. `own`: what is set for that very place; None: all of it."""
     command = Command(name, argument, pressed_on)
-    message = IncomingMessage(Platform.TELEGRAM, "e", "chat", "ann", "", NOW, kind=kind, command=command)
+    message = IncomingMessage(platform, "e", chat, "ann", "", NOW, kind=kind, command=command, **more)
     by = Pending(11, 22, NOW, message)
     conversation = ClaimedConversation(
         id=33,
-        platform=Platform.TELEGRAM,
-        chat_id="chat",
+        platform=platform,
+        chat_id=chat,
         kind=kind,
         settings=place,
+        own_settings=place if own is None else own,
         person=person,
         paused=False,
         preview_message_id=None,
@@ -99,7 +132,9 @@ def asking(
         window=(),
     )
     store: Store = NoStore()
-    return Asked(command, conversation, by, language, PHRASES, NOW, "Asia/Shanghai", store, may_manage)
+    return Asked(
+        command, conversation, by, language, PHRASES, PERSONAS, NOW, "Asia/Shanghai", store, may_manage
+    )
 
 
 async def run(argument: str = "", **more: Any) -> Done:
@@ -132,11 +167,11 @@ async def place_after(argument: str, **more: Any) -> ConversationSettings | None
 
 
 def labels(segment: Segment) -> list[str]:
-    return [button.label for row in segment.buttons for button in row]
+    return [button.label for row in segment.rows for button in row]
 
 
 def commands(segment: Segment) -> list[str]:
-    return [button.command for row in segment.buttons for button in row]
+    return [button.command for row in segment.rows for button in row]
 
 
 # --- the menu -----------------------------------------------------------------------------------
@@ -146,6 +181,7 @@ async def test_the_private_menu_tells_how_things_are() -> None:
     menu = await only()
     assert labels(menu) == [
         "语言 · 跟着你",
+        "谁陪你说话 · 心语 · 愿意倾听的陪伴者",
         "时区 · 北京 / 上海",
         "安静时段 · 不用",
         "回复方式 · 随心语",
@@ -158,10 +194,11 @@ async def test_the_private_menu_tells_how_things_are() -> None:
 
 async def test_the_menu_tells_what_was_chosen() -> None:
     person = PersonSettings(Language.EN, "America/Argentina/Ushuaia", QuietHours(21, 6))
-    place = ConversationSettings(3.0, 15.0, style=ReplyStyle.BUBBLES, feedback=True)
+    place = ConversationSettings(3.0, 15.0, style=ReplyStyle.BUBBLES, feedback=True, persona="night")
     menu = await only(person=person, place=place, language=Language.EN)
     assert [label.partition(" · ")[2] for label in labels(menu)] == [
         "English",
+        "Nightlight · company for sleepless nights",
         "America/Argentina/Ushuaia",
         "21-6",
         "a few short ones",
@@ -172,7 +209,13 @@ async def test_the_menu_tells_what_was_chosen() -> None:
 
 async def test_the_groups_menu_has_nothing_of_a_persons() -> None:
     menu = await only(kind=ConversationKind.GROUP)
-    assert labels(menu) == ["什么时候说话 · 叫我的时候", "回复方式 · 随心语", "等你打完 · 等一小会儿"]
+    assert labels(menu) == [
+        "什么时候说话 · 叫我的时候",
+        "谁陪你说话 · 心语 · 愿意倾听的陪伴者",
+        "语言 · 跟着你",
+        "回复方式 · 随心语",
+        "等你打完 · 等一小会儿",
+    ]
     assert commands(menu) == [f"settings {name}" for name in GROUP_MENU]
 
 
@@ -190,10 +233,13 @@ async def _check_options(name: str, options: Segment) -> None:
     assert options.replaces == "5"
     told = list(zip(labels(options), commands(options), strict=True))
     assert told[-1][1] == "settings"
-    for value, (label, command) in zip(OPTIONS[name], told[:-1], strict=True):
+    for value, (label, command) in zip(CHOICES[name], told[:-1], strict=True):
         assert command == (f"settings {name}" if label.startswith("✓ ") else f"settings {name}={value}")
     assert sum(label.startswith("✓ ") for label in labels(options)) == 1
-    assert all(len(row) <= 2 for row in options.buttons)
+    assert [choice.chosen for choice in options.choices].count(True) == 1
+    assert len(options.choices) == len(CHOICES[name])
+    assert not any(button.asks for row in options.rows for button in row), "nobody can be asked here"
+    assert all(len(row) <= 2 for row in options.rows)
     assert written(await run(name)) == Written()
 
 
@@ -217,17 +263,18 @@ async def test_a_value_of_ones_own_is_offered_too() -> None:
 
 @given(st.sampled_from(PRIVATE_MENU), st.data())
 async def test_pressing_an_option_ticks_it(name: str, data: st.DataObject) -> None:
-    value = data.draw(st.sampled_from(OPTIONS[name]))
+    value = data.draw(st.sampled_from(CHOICES[name]))
     done = await run(f"{name}={value}", pressed_on="5")
     menu = done.segments[0]
     assert (menu.replaces, commands(menu)) == ("5", [f"settings {name}" for name in PRIVATE_MENU])
     found = written(done)
     assert len(found.person) + len(found.place) == 1
+    assert found.told == []
     person = found.person[0][1] if found.person else PersonSettings()
     place = found.place[0][1] if found.place else ConversationSettings()
     options = await only(name, person=person, place=place)
     ticked = [label.startswith("✓ ") for label in labels(options)].index(True)
-    assert OPTIONS[name][ticked] == value
+    assert CHOICES[name][ticked] == value
 
 
 async def test_the_menu_that_follows_tells_the_new_value() -> None:
@@ -285,7 +332,7 @@ async def test_quiet_hours_end(typed: str) -> None:
     [
         *("quiet 25-8", "quiet 8", "quiet 8-8", "quiet 0-24", "quiet -1-5", "quiet 8-25", "quiet 晚上"),
         *("timezone Mars/Olympus", "timezone ../../etc/passwd", "timezone /etc/localtime", "timezone UTC+8"),
-        *("language fr", "style loud", "wait forever", "feedback maybe"),
+        *("language fr", "style loud", "wait forever", "feedback maybe", "persona nobody", "persona XinYu"),
     ],
 )
 async def test_a_wrong_value_changes_nothing_and_says_what_would_be_right(argument: str) -> None:
@@ -295,18 +342,20 @@ async def test_a_wrong_value_changes_nothing_and_says_what_would_be_right(argume
     assert written(done) == Written()
 
 
-@given(st.sampled_from([*PRIVATE_MENU, *GROUP_MENU, ""]), st.text(max_size=ARGUMENT_CHARACTERS))
+@given(st.sampled_from([*PRIVATE_MENU, *GROUP_MENU, *SERVER_MENU, ""]), st.text(max_size=ARGUMENT_CHARACTERS))
 async def test_whatever_is_typed_is_answered(name: str, value: str) -> None:
     command = command_of(f"/settings {name} {value}")
     assert command is not None
-    for kind in ConversationKind:
-        done = await run(command.argument, kind=kind)
+    for kind, platform in product(ConversationKind, (Platform.TELEGRAM, Platform.DISCORD)):
+        done = await run(command.argument, kind=kind, platform=platform)
         assert all(segment.text for segment in done.segments)
         found = written(done)
         assert len(found.person) + len(found.place) <= 1
 
 
-@pytest.mark.parametrize("argument", ["", "what", "answers always", "answers", "Language"])
+@pytest.mark.parametrize(
+    "argument", ["", "what", "answers always", "answers", "Language", "hourly 10", "channels 1"]
+)
 async def test_what_is_no_setting_here_shows_the_menu(argument: str) -> None:
     done = await run(argument)
     assert commands(done.segments[0]) == [f"settings {name}" for name in PRIVATE_MENU]
@@ -338,10 +387,208 @@ async def test_an_admin_decides_when_the_bot_speaks(value: str) -> None:
     assert place == ConversationSettings(answers=GroupAnswers(value))
 
 
-async def test_a_person_does_not_set_their_own_in_a_group() -> None:
-    done = await run("language en", kind=ConversationKind.GROUP)
+@pytest.mark.parametrize("argument", ["timezone Asia/Tokyo", "quiet 22-7", "feedback on"])
+async def test_a_person_does_not_set_their_own_in_a_group(argument: str) -> None:
+    done = await run(argument, kind=ConversationKind.GROUP)
     assert commands(done.segments[0]) == [f"settings {name}" for name in GROUP_MENU]
     assert written(done) == Written()
+
+
+async def test_a_groups_language_is_the_groups_and_no_persons() -> None:
+    person = PersonSettings(language=Language.ZH)
+    done = await run("language en", kind=ConversationKind.GROUP, person=person)
+    assert written(done) == Written(place=[(33, ConversationSettings(language=Language.EN))])
+    assert done.language is Language.EN
+    assert done.segments[0].text == PHRASES[Language.EN].commands["settings"]["group"]
+    assert "Language · English" in labels(done.segments[0])
+    again = await run(
+        "language auto", kind=ConversationKind.GROUP, place=ConversationSettings(language=Language.EN)
+    )
+    assert written(again) == Written(place=[(33, ConversationSettings())])
+    assert again.language is None
+
+
+async def test_in_a_group_that_is_to_be_heard_out_everybody_is_told() -> None:
+    done = await run("answers always", kind=ConversationKind.GROUP)
+    assert done.segments[1:] == (
+        Segment(PHRASES[Language.ZH].commands["settings"]["always"].format(settings="/settings")),
+    )
+    always = ConversationSettings(answers=GroupAnswers.ALWAYS)
+    for argument in ("answers always", "style whole"):
+        again = await run(argument, kind=ConversationKind.GROUP, place=always)
+        assert len(again.segments) == 1, "they know"
+
+
+async def test_only_what_the_place_itself_sets_is_written() -> None:
+    holds = ConversationSettings(answers=GroupAnswers.OFF, persona="night", language=Language.ZH, hourly=10)
+    own = ConversationSettings(persona="night")
+    at: dict[str, Any] = {
+        "kind": ConversationKind.GROUP,
+        "chat": "1/2",
+        "platform": Platform.DISCORD,
+        "manages": True,
+    }
+    done = await run("style bubbles", place=holds, own=own, **at)
+    assert written(done).place == [(33, replace(own, style=ReplyStyle.BUBBLES))]
+    assert labels(done.segments[0])[:3] == [
+        "什么时候说话 · 只理命令",
+        "谁陪你说话 · 夜灯 · 睡不着的时候，陪你到天亮",
+        "语言 · 中文",
+    ], "what holds is told, whoever set it"
+
+
+# --- where groups have channels -----------------------------------------------------------------
+
+SERVER: dict[str, Any] = {
+    "kind": ConversationKind.GROUP,
+    "platform": Platform.DISCORD,
+    "chat": "1",
+    "manages": True,
+}
+
+
+async def test_the_servers_menu_is_of_what_holds_in_all_of_its_channels() -> None:
+    menu = await only(**SERVER)
+    assert labels(menu) == [
+        "什么时候说话 · 叫我的时候",
+        "每句都接的频道 · 没有",
+        "谁陪你说话 · 心语 · 愿意倾听的陪伴者",
+        "语言 · 跟着你",
+        "每人每小时最多 · 不限",
+    ]
+    assert commands(menu) == [f"settings {name}" for name in SERVER_MENU]
+    assert menu.text == PHRASES[Language.ZH].commands["settings"]["server"]
+    chosen = ConversationSettings(channels=("7", "8"), hourly=30)
+    assert {"每句都接的频道 · 2 个", "每人每小时最多 · 30 次"} <= set(
+        labels(await only(place=chosen, **SERVER))
+    )
+
+
+@pytest.mark.parametrize("chat", ["1/2", "1/2/3"])
+async def test_a_channels_menu_is_as_any_groups(chat: str) -> None:
+    menu = await only(**{**SERVER, "chat": chat})
+    assert commands(menu) == [f"settings {name}" for name in GROUP_MENU]
+    assert menu.text == PHRASES[Language.ZH].commands["settings"]["group"]
+
+
+@pytest.mark.parametrize("name", [name for name in SERVER_MENU if name != "channels"])
+async def test_each_setting_of_a_server_has_its_options_and_one_that_stands(name: str) -> None:
+    options = await only(name, pressed_on="5", **SERVER)
+    values = SERVER_ANSWERS if name == "answers" else CHOICES[name]
+    assert options.replaces == "5"
+    assert [choice.chosen for choice in options.choices] == [True, *[False] * (len(values) - 1)]
+    assert [choice.command for choice in options.choices] == [
+        f"settings {name}",
+        *(f"settings {name}={value}" for value in values[1:]),
+    ]
+    assert [button.command for row in options.buttons for button in row] == ["settings"]
+
+
+async def test_a_whole_server_is_not_heard_out() -> None:
+    done = await run("answers always", **SERVER)
+    assert done.segments == (Segment(PHRASES[Language.ZH].commands["no_such_value"]["answers"]),)
+    assert written(done) == Written()
+    one = await run("answers always", **{**SERVER, "chat": "1/2"})
+    assert written(one).place == [(33, ConversationSettings(answers=GroupAnswers.ALWAYS))]
+    assert "/xinyu setup" in one.segments[1].text
+
+
+async def test_channels_are_picked_from_the_platforms_own_list() -> None:
+    options = await only(
+        "channels", pressed_on="5", place=ConversationSettings(channels=("7", "8")), **SERVER
+    )
+    assert options.picker == ChannelPicker(
+        "选频道，可以多选；一个都不选就是不设", "settings channels", ("7", "8")
+    )
+    assert (options.replaces, options.choices, commands(options)) == ("5", (), ["settings"])
+
+
+async def test_in_each_channel_newly_set_aside_everybody_is_told() -> None:
+    before = ConversationSettings(channels=("7", "8"), hourly=30)
+    done = await run(
+        "channels 8,9,10,9", place=before, pressed_on="5", message_id="5", response="token", **SERVER
+    )
+    assert len(done.segments) == 1, "who set it knows"
+    found = written(done)
+    assert found.place == [(33, replace(before, channels=("8", "9", "10")))]
+    assert [one.chat_id for one in found.told] == ["1/9", "1/10"]
+    assert len({one.event_id for one in found.told} | {"e"}) == 3
+    for one in found.told:
+        assert (one.command, one.kind, one.platform) == (
+            Command("listening"),
+            ConversationKind.GROUP,
+            Platform.DISCORD,
+        )
+        assert (one.message_id, one.response) == (None, None), "it answers nothing there"
+
+
+@pytest.mark.parametrize("value", ["none", "7"])
+async def test_a_channel_that_is_given_back_is_told_nothing(value: str) -> None:
+    done = await run(f"channels {value}", place=ConversationSettings(channels=("7", "8")), **SERVER)
+    channels = () if value == "none" else ("7",)
+    assert written(done) == Written(place=[(33, ConversationSettings(channels=channels))])
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["general", "7,", ",7", "7;8", "7/8", "-7", "٧", "1" * 21, ",".join(map(str, range(MOST_CHANNELS + 1)))],
+)
+async def test_what_are_no_channels_sets_none_aside(value: str) -> None:
+    done = await run(f"channels {value}", **SERVER)
+    assert done.segments == (Segment(PHRASES[Language.ZH].commands["no_such_value"]["channels"]),)
+    assert written(done) == Written()
+
+
+async def test_as_many_channels_as_the_platforms_list_gives_are_taken() -> None:
+    ids = tuple(str(number) for number in range(MOST_CHANNELS))
+    assert written(await run(f"channels {','.join(ids)}", **SERVER)).place == [
+        (33, ConversationSettings(channels=ids))
+    ]
+
+
+async def test_what_is_told_in_a_channel_names_the_way_to_the_settings() -> None:
+    (told,) = (await run(name="listening", **{**SERVER, "chat": "1/9"})).segments
+    assert told == Segment(
+        PHRASES[Language.ZH].commands["settings"]["always"].format(settings="/xinyu setup")
+    )
+
+
+@pytest.mark.parametrize(("value", "hourly"), [("30", 30), ("10", 10), ("off", None)])
+async def test_how_often_one_person_is_answered_within_an_hour(value: str, hourly: int | None) -> None:
+    done = await run(f"hourly {value}", place=ConversationSettings(hourly=7), **SERVER)
+    assert written(done) == Written(place=[(33, ConversationSettings(hourly=hourly))])
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "11", "always"])
+async def test_another_number_than_offered_changes_nothing(value: str) -> None:
+    done = await run(f"hourly {value}", **SERVER)
+    assert done.segments == (Segment(PHRASES[Language.ZH].commands["no_such_value"]["hourly"]),)
+    assert written(done) == Written()
+
+
+@pytest.mark.parametrize("name", ["timezone", "quiet"])
+async def test_where_a_form_can_ask_a_value_of_ones_own_is_asked_for(name: str) -> None:
+    options = await only(name, platform=Platform.DISCORD)
+    ((other, back),) = options.buttons
+    texts = PHRASES[Language.ZH].commands
+    assert (other.command, other.asks, back.command) == (f"settings {name}", texts["ask"][name], "settings")
+    assert options.text == texts["about_form"][name]
+    assert not re.search(r"(?<!\w)/[a-z]", options.text), "nothing is typed there"
+
+
+async def test_what_the_platform_says_of_a_sender_is_believed() -> None:
+    async def never(chat_id: str, user_id: str) -> bool:
+        raise AssertionError("the platform said it already")
+
+    group: dict[str, Any] = {"kind": ConversationKind.GROUP, "may_manage": never}
+    refused = await run("style whole", manages=False, **group)
+    assert refused.segments == (Segment("这个得请群管理员来改。"),)
+    assert written(refused) == Written()
+    done = await run("style whole", manages=True, **group)
+    assert written(done).place == [(33, ConversationSettings(style=ReplyStyle.WHOLE))]
+
+
+# --- in groups, in trouble ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

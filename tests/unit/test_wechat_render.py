@@ -34,6 +34,7 @@ from core.messages import (
     Segment,
     Source,
 )
+from core.persona.card import load_personas
 from core.phrases import load_phrases
 from core.ports import ClaimedConversation, Pending, PersonRecord, Store, Transaction
 from core.safety.protocol import load_protocols
@@ -288,6 +289,7 @@ async def said_to(command: Command, language: Language, person: PersonSettings) 
         chat_id="wx/o",
         kind=ConversationKind.PRIVATE,
         settings=ConversationSettings(),
+        own_settings=ConversationSettings(),
         person=person,
         paused=False,
         preview_message_id=None,
@@ -297,7 +299,16 @@ async def said_to(command: Command, language: Language, person: PersonSettings) 
         window=(ChatMessage(1, 1, Role.ASSISTANT, asks, Source.COMMAND, NOW),),
     )
     asked = Asked(
-        command, conversation, by, language, PHRASES, NOW, "Asia/Shanghai", cast(Store, Record()), _nobody
+        command,
+        conversation,
+        by,
+        language,
+        PHRASES,
+        load_personas(),
+        NOW,
+        "Asia/Shanghai",
+        cast(Store, Record()),
+        _nobody,
     )
     return (await run_command(asked)).segments
 
