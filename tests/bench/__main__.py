@@ -16,6 +16,7 @@ import aiohttp
 import psutil
 
 from adapters.wechat.settings import Delivery
+from tests.bench.discord import night
 from tests.bench.load import Load, memory, put, running
 from tests.bench.webhook import PEOPLE, Posted, hooked, post
 from tests.bench.wechat import evening
@@ -231,6 +232,28 @@ async def wechat(folder: Path) -> list[Figure]:
     return figures
 
 
+async def discord(folder: Path) -> list[Figure]:
+    found = await night(folder)
+    what = "Discord, 500 people in 50 channels"
+    grown = max(found.held) - found.held[0]
+    curve = " ".join(f"{value:.0f}" for value in found.held)
+    return [
+        Figure(
+            f"{what}: CPU a message that is not for it, over 20 000",
+            f"{found.unaddressed_ms:.2f} ms",
+            "≤ 0.2 ms",
+            found.unaddressed_ms <= 0.2,
+        ),
+        at_most(f"{what}: memory gained after the first 5 000 of 20 000", grown, 5, "MiB"),
+        Figure(f"{what}: memory after each 5 000 messages, 500 for it, MiB", curve, "", True),
+        Figure(
+            f"{what}: 2 000 questions answered once, in order", str(found.in_order), "True", found.in_order
+        ),
+        Figure(f"{what}: 5 000 messages, 500 for it, all answered after", f"{found.last:.1f} s", "", True),
+        Figure(f"{what}: requests refused for their pace", str(found.too_many), "", True),
+    ]
+
+
 def _stored(folder: Path) -> int:
     return int(rows(folder / "data", "SELECT COUNT(*) FROM inbox")[0][0])
 
@@ -259,6 +282,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "webhook_while_waiting": webhook_while_waiting,
     "webhook_flood": webhook_flood,
     "wechat": wechat,
+    "discord": discord,
 }
 
 
