@@ -56,9 +56,9 @@ def discord_parts(settings: Settings) -> DiscordParts | None:
     from adapters.discord.gateway import DiscordGateway
     from adapters.discord.handles import Responses
     from adapters.discord.notices import load_notices
+    from adapters.discord.parts import Parts
     from adapters.discord.render import render
     from adapters.discord.send import DiscordSender
-    from adapters.discord.session import Parts
 
     api, responses, notices = DiscordApi(wanted), Responses(), load_notices()
     channel = Channel(

@@ -371,7 +371,10 @@ class Outbox:
         """Wait until the platform takes it; or how long it is to be put off, where that takes longer than a lease."""
         if delivery.platform not in self._channels or delivery.id in self._sent:
             return None
-        for key, pace in self._paces(delivery.platform, delivery.chat_id, delivery.kind):
+        paces = self._paces(delivery.platform, delivery.chat_id, delivery.kind)
+        if delivery.segment.response is not None:
+            paces = paces[1:]  # it has a way of its own, which is not counted with the chat's messages
+        for key, pace in paces:
             wait = await self._limiter.try_take(key, pace.per_second, pace.at_once)
             if wait is not None and wait > self._options.lease:
                 return wait

@@ -357,6 +357,10 @@ class ConversationRows(Protocol):
 
     def update_settings(self, conversation_id: int, settings: ConversationSettings) -> None: ...
 
+    def forget_settings(self, platform: Platform, chat_id: str) -> None:
+        """What was set for a place and for all places in it, pauses too."""
+        ...
+
     def pause(self, conversation_id: int, since: datetime | None) -> None:
         """Nothing is sent there unasked from now on; None: it is again."""
         ...

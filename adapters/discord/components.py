@@ -24,7 +24,8 @@ ROWS, IN_A_ROW, OPTIONS = 5, 5, 25
 ACTION_ROW, BUTTON, LIST, TEXT_INPUT, CHANNEL_LIST = 1, 2, 3, 4, 8
 SECONDARY, DANGER = 2, 4
 SHORT = 1
-TEXT_CHANNEL, ANNOUNCEMENTS, FORUM = 0, 5, 15
+TEXT_CHANNEL, ANNOUNCEMENTS = 0, 5
+"""Not a forum: there is no place in it where everybody could be told."""
 NO_CHANNELS = "none"
 _FINAL = frozenset({"delete_me yes"})
 """What cannot be undone looks so."""
@@ -95,7 +96,7 @@ class _Maker:
                 "type": CHANNEL_LIST,
                 "custom_id": self._custom_id(PICKS, picker.command),
                 "placeholder": picker.label,
-                "channel_types": [TEXT_CHANNEL, ANNOUNCEMENTS, FORUM],
+                "channel_types": [TEXT_CHANNEL, ANNOUNCEMENTS],
                 "min_values": 0,
                 "max_values": OPTIONS,
                 "default_values": [{"id": id_, "type": "channel"} for id_ in picker.chosen],

@@ -19,7 +19,7 @@ CHANNEL_GONE = 10003
 TOO_LARGE = 40005
 DM_CLOSED = 50007
 UNAUTHORIZED_WAIT = timedelta(minutes=5)
-PERMISSION_WAIT = timedelta(minutes=10)
+PERMISSION_WAIT = timedelta(minutes=3)
 """An administrator may give it back: until then what is owed there waits, and nothing else does."""
 BANNED_WAIT = timedelta(minutes=1)
 """A 429 without Discord's own answer comes from the network before it."""

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import discord
 import structlog
 import yarl
-from discord import app_commands
 from discord.gateway import DiscordWebSocket
 
 from adapters.discord.errors import FAILURES, word_for
-from adapters.discord.session import OK, Parts, Session
+from adapters.discord.parts import Parts
+from adapters.discord.session import OK, Session
 from adapters.proxy import proxy_for
 from core.ports import Inbox, Store
 
@@ -45,6 +46,8 @@ class DiscordGateway:
         self._parts = parts
         self._content = True
         """Whether messages that do not name the bot may be read, as far as we know (a privileged intent)."""
+        self._listened = False
+        """Whether a session was whole since the last trouble."""
         self.state = ChannelState(up=False, detail=STARTING)
 
     async def run(self, inbox: Inbox, store: Store) -> None:
@@ -65,17 +68,18 @@ class DiscordGateway:
             except Exception:  # the task's top: the other channels must not go down with this one
                 log.exception("discord_gateway_broke")
                 trouble = "internal_error"
-            if self.state.up:
-                wait = FIRST_WAIT_SECONDS
+            if self._listened:
+                self._listened, wait = False, FIRST_WAIT_SECONDS
             self._note(trouble)
             await asyncio.sleep(max(at_least, wait * random.uniform(0.5, 1.0)))
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
 
     async def _listen(self, inbox: Inbox, store: Store) -> None:
         """One client's life. Raises what ends it."""
-        session = Session(self._parts, inbox, store, self._note, content=self._content)
         settings = self._parts.settings
-        client = Client(session, _intents(content=self._content), proxy_for(settings.api_base_url))
+        client = Client(_intents(content=self._content), proxy_for(settings.api_base_url))
+        session = Session(client, self._parts, inbox, store, self._note)
+        client.hand_over_to(session)
         try:
             await client.start(settings.token)
         finally:
@@ -87,6 +91,7 @@ class DiscordGateway:
         if detail == OK and not self._content:
             detail = WITHOUT_CONTENT
         state = ChannelState(up=detail in (OK, WITHOUT_CONTENT), detail=detail)
+        self._listened = self._listened or state.up
         if state != self.state:
             self.state = state
             if state.up:
@@ -108,7 +113,7 @@ def _intents(*, content: bool) -> discord.Intents:
 class Client(discord.AutoShardedClient):
     """The library's client; what it dispatches goes to the session at once, without a task for each event."""
 
-    def __init__(self, session: Session, intents: discord.Intents, proxy: str | None) -> None:
+    def __init__(self, intents: discord.Intents, proxy: str | None) -> None:
         super().__init__(
             intents=intents,
             proxy=proxy,
@@ -119,9 +124,10 @@ class Client(discord.AutoShardedClient):
             allowed_mentions=discord.AllowedMentions.none(),
             max_ratelimit_timeout=30.0,
         )
+        self._handlers_of_ours: dict[str, Callable[..., None]] = {}
+
+    def hand_over_to(self, session: Session) -> None:
         self._handlers_of_ours = session.handlers()
-        session.client = self
-        session.tree = app_commands.CommandTree(self)
 
     async def launch_shards(self) -> None:
         """At the gateway that Discord names: the library would begin every later session at an address of its own."""

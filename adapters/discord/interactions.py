@@ -106,8 +106,9 @@ class Interactions:
     async def not_good(self, interaction: Interaction, message: discord.Message) -> None:
         handle = self._handle(interaction, on_message=False, ephemeral=True)
         acknowledging = asyncio.create_task(self._acknowledge_in_time(handle), name="acknowledge")
-        word = self._notices.noted
+        word = self._notices.not_mine
         if message.author.id == self._me.id:
+            word = self._notices.noted
             place, person = _here(interaction, ephemeral=True).chat_id, str(interaction.user.id)
             try:
                 await self._inbox.note(Reacted(Platform.DISCORD, place, person, str(message.id), ("👎",)))

@@ -18,6 +18,7 @@ class Notices:
     not_yours: Mapping[Language, str]
     choose: Mapping[Language, str]
     silent_here: Mapping[Language, str]
+    not_mine: Mapping[Language, str]
     noted: Mapping[Language, str]
     trouble: Mapping[Language, str]
     commands: Mapping[Language, Mapping[str, str]]
@@ -34,6 +35,7 @@ def load_notices() -> Notices:
         not_yours=said("not_yours"),
         choose=said("choose"),
         silent_here=said("silent_here"),
+        not_mine=said("not_mine"),
         noted=said("noted"),
         trouble=said("trouble"),
         commands={language: table["commands"] for language, table in tables.items()},

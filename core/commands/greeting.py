@@ -9,8 +9,7 @@ from core.commands.asked import COMMANDS, FORMED, IN_FORMS_ONLY, IN_WORDS_ONLY, 
 from core.commands.settings import settings_command
 from core.commands.words import WORDED
 from core.messages import Button, ConversationKind, Segment, Source
-from core.ports import Transaction
-from core.settings import ConversationSettings
+from core.settings import lineage
 
 
 async def start(asked: Asked) -> Done:
@@ -62,13 +61,11 @@ async def help_(asked: Asked) -> Done:
 
 async def joined(asked: Asked) -> Done:
     """Whatever was set before it left: what it says of itself now has to be true."""
-    conversation_id = asked.conversation.id
-
-    def begin(tx: Transaction) -> None:
-        tx.conversations.pause(conversation_id, None)
-        tx.conversations.update_settings(conversation_id, ConversationSettings())
-
-    return Done((Segment(asked.say("joined.text", settings=settings_command(asked))),), begin)
+    platform, group = asked.conversation.platform, lineage(asked.conversation.chat_id)[0]
+    return Done(
+        (Segment(asked.say("joined.text", settings=settings_command(asked))),),
+        lambda tx: tx.conversations.forget_settings(platform, group),
+    )
 
 
 async def missed(asked: Asked) -> Done:

@@ -148,6 +148,13 @@ class SqlConversations:
             update(Conversation).where(Conversation.id == conversation_id).values(settings=chosen)
         )
 
+    def forget_settings(self, platform: Platform, chat_id: str) -> None:
+        self._connection.execute(
+            update(Conversation)
+            .where(Conversation.platform == platform, in_chat(chat_id))
+            .values(settings={}, paused_at=None)
+        )
+
     def pause(self, conversation_id: int, since: datetime | None) -> None:
         self._connection.execute(
             update(Conversation).where(Conversation.id == conversation_id).values(paused_at=since)
@@ -200,11 +207,7 @@ class SqlConversations:
 
     def leave(self, event: Left, now: datetime) -> None:
         self.set_reachable(event.platform, event.chat_id, reachable=False, now=now)
-        self._connection.execute(
-            update(Conversation)
-            .where(Conversation.platform == event.platform, in_chat(event.chat_id))
-            .values(settings={}, paused_at=None)
-        )
+        self.forget_settings(event.platform, event.chat_id)
 
     def move(self, event: Moved) -> int | None:
         old, new = (self._id_of(event.platform, chat_id) for chat_id in (event.chat_id, event.new_chat_id))

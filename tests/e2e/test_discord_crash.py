@@ -256,9 +256,6 @@ async def test_an_edit_that_came_last_does_not_hide_what_was_missed(tmp_path: Pa
         assert_once(world, direct, "这句是后来补的", "你在吗")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="session._fill takes what it answered already: erased, it looks like something new"
-)
 async def test_what_was_erased_is_not_found_again(tmp_path: Path) -> None:
     async with world_in(tmp_path) as world:
         discord = world.discord

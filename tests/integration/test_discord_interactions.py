@@ -20,7 +20,7 @@ from adapters.discord.api import DiscordApi
 from adapters.discord.gateway import DiscordGateway
 from adapters.discord.handles import Responses
 from adapters.discord.notices import load_notices
-from adapters.discord.session import Parts
+from adapters.discord.parts import Parts
 from adapters.discord.settings import DiscordSettings
 from core.errors import StoreUnavailable
 from core.messages import IncomingMessage, Platform, PlatformEvent
@@ -51,7 +51,7 @@ PROTOCOL = set(load_protocols().texts.values())
 CHOOSE, OTHER, BACK = "点这里选", "别的…", "‹ 返回"
 TALK_ABOUT, NOT_GOOD = "跟心语说说这条", "心语这样回不好"
 NOT_YOURS = "这个是给别人的，想改自己的就用 /settings。"
-QUIET_HERE = "管理员让我在这里先安静。想说话就私信我。"
+QUIET_HERE = "管理员限了我在这里说话的时候或次数，这一句我先不接。想说话就私信我，随时都行。"
 TROUBLE = "我这会儿没能记下来，过一小会儿再试一次好吗？"
 ADMINS_ONLY = {
     "zh-CN": "这个得请群管理员来改。",
@@ -523,7 +523,7 @@ async def test_where_it_shall_be_quiet_it_says_so_to_who_asks(home: Home) -> Non
     assert danger.text in PROTOCOL
     assert not home.model.requests
     told = await home.ask(home.newcomer("eve", locale="en-US"), home.general, "chat", text="hi")
-    assert told.ephemeral and told.text.startswith("The admins want me to be quiet here")
+    assert told.ephemeral and told.text.startswith("The admins here limit")
 
 
 async def test_who_had_their_answers_for_the_hour_is_told(home: Home) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import pytest
-
 from core.phrases import load_phrases
 from tests.companion import rows, until
 from tests.discord_world import DiscordWorld, world_in
@@ -294,9 +292,6 @@ async def test_a_server_that_put_it_out_while_it_was_down_is_forgotten_at_the_st
         await assert_defaults(world, ann, mine)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="session._catch_up: a server that is known and was joined anew was left in between"
-)
 async def test_a_server_that_put_it_out_and_invited_it_anew_while_it_was_down_has_the_defaults(
     tmp_path: Path,
 ) -> None:

@@ -345,9 +345,6 @@ async def test_errors_and_cut_connections_neither_lose_nor_double(tmp_path: Path
             assert_once(world, direct, "说0", "说1", "说2")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="DiscordSender.show_preview asks once: the nonce would find what was posted"
-)
 async def test_an_answer_whose_preview_got_lost_on_its_way_is_there_once(tmp_path: Path) -> None:
     async with world_in(tmp_path) as world:
         (direct,) = some_people(world.discord, 1)
@@ -567,9 +564,6 @@ async def test_a_server_that_is_away_for_a_while_keeps_its_settings(tmp_path: Pa
         assert len(discord.messages(mine)) == len(told) + 2, "nobody is welcomed again"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="session.py does not hear guild_available: what was missed there is not found"
-)
 async def test_what_was_missed_in_a_server_that_is_away_at_the_start_is_found_when_it_is_back(
     tmp_path: Path,
 ) -> None:

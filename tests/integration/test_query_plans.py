@@ -376,6 +376,7 @@ async def _what_happens_in_places(store: Store) -> None:
     seen = await store.read(lambda tx: tx.inbox.newest_seen(platform, NOW - timedelta(days=1), 100))
     assert Seen("chat 3", "private") in seen
     await store.write(lambda tx: tx.conversations.leave(Left(platform, "server"), NOW))
+    await store.write(lambda tx: tx.conversations.forget_settings(platform, "server"))
     for _ in range(2):
         await store.write(lambda tx: tx.marks.set("seen", NOW))
     assert await store.read(lambda tx: tx.marks.get("seen")) == NOW
