@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -34,16 +33,14 @@ from core.messages import (
 )
 from core.ports import Accepted, Outcome, Pending, Seen, Tried
 from core.safety.rules import Risk, assess, risk_of
-from core.settings import ConversationSettings, GroupAnswers, lineage
 from core.wording import edited_in_words, kept_in_words, said_at_last
 from storage.keys import KeyRing
 from storage.sql import incoming, people
 from storage.sql.history import HISTORY, HISTORY_COLUMNS, open_message
 from storage.sql.insert import insert_new
-from storage.sql.models import ChatMessageRow, Conversation, DeliveryRow, Identity, InboxMessage, User
-from storage.sql.place_settings import settings_of_places
-from storage.sql.places import in_chat
+from storage.sql.models import ChatMessageRow, Conversation, DeliveryRow, InboxMessage, User
 from storage.sql.types import AnyRow, Utc, by_platform
+from storage.sql.wanted import wanted
 
 
 class InboxState(StrEnum):
@@ -82,64 +79,7 @@ class SqlInbox:
     def _wanted(
         self, messages: Sequence[IncomingMessage], now: datetime, *, correction: bool = False
     ) -> list[IncomingMessage]:
-        """Without what is nothing to the bot: nothing of it is kept, not even that somebody spoke.
-
-        `correction`: of something that was heard, which counts no second time.
-        """
-        in_groups = {
-            (message.platform, message.chat_id)
-            for message in messages
-            if message.kind is ConversationKind.GROUP and message.command is None
-        }
-        if not in_groups:
-            return list(messages)
-        held = {
-            (platform, chat_id): settings
-            for platform, chats in by_platform(in_groups).items()
-            for chat_id, settings in settings_of_places(self._connection, platform, chats).items()
-        }
-        bundles = {message.bundle for message in messages if message.addressed}
-
-        def heard(message: IncomingMessage, settings: ConversationSettings) -> bool:
-            rule = settings.answers or GroupAnswers.MENTION
-            if rule is GroupAnswers.MENTION and message.bundle is not None and not message.addressed:
-                return message.bundle in bundles or self._has_begun(message)
-            return rule is GroupAnswers.ALWAYS or (rule is GroupAnswers.MENTION and message.addressed)
-
-        taken: Counter[tuple[Platform, str, str]] = Counter()
-        wanted = []
-        for message in messages:
-            settings = held.get((message.platform, message.chat_id))
-            if settings is not None and message.command is None:
-                person = (message.platform, lineage(message.chat_id)[0], message.sender_id)
-                urgent = message.addressed and risk_of(message) is Risk.HIGH
-                if not urgent and not (
-                    heard(message, settings)
-                    and (correction or not self._had_their_share(settings, *person, taken[person], now))
-                ):
-                    continue
-                taken[person] += 1
-            wanted.append(message)
-        return wanted
-
-    def _had_their_share(
-        self,
-        settings: ConversationSettings,
-        platform: Platform,
-        group: str,
-        sender_id: str,
-        more: int,
-        now: datetime,
-    ) -> bool:
-        """Whether a person of a group was answered as often as its administrators want it within an hour.
-
-        `more`: what was just taken from them and is not stored yet.
-        """
-        if settings.hourly is None:
-            return False
-        values = {"person": sender_id, "platform": platform, "since": now - timedelta(hours=1)}
-        stored: int = self._connection.execute(_HEARD_OF.where(in_chat(group)), values).scalar_one()
-        return stored + more >= settings.hourly
+        return wanted(self._connection, messages, now, self._has_begun, correction=correction)
 
     def _has_begun(self, message: IncomingMessage) -> bool:
         """Whether another part of an album waits: the one with the caption that calls the bot."""
@@ -496,19 +436,6 @@ _REPLACE = (
     update(InboxMessage)
     .where(InboxMessage.id == bindparam("row"), InboxMessage.state == InboxState.PENDING)
     .values(body=bindparam("text"), edits=InboxMessage.edits + 1)
-)
-_HEARD_OF = (
-    select(func.count())
-    .select_from(Identity)
-    .join(InboxMessage, InboxMessage.user_id == Identity.user_id)
-    .join(Conversation, Conversation.id == InboxMessage.conversation_id)
-    .where(
-        Identity.platform == bindparam("platform"),
-        Identity.platform_user_id == bindparam("person"),
-        Conversation.platform == bindparam("platform"),
-        Conversation.kind == ConversationKind.GROUP,
-        InboxMessage.received_at > bindparam("since", type_=Utc()),
-    )
 )
 _OF_THE_MESSAGE = (
     select(InboxMessage.id, InboxMessage.state, InboxMessage.conversation_id, InboxMessage.turn_id)

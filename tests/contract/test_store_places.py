@@ -241,6 +241,13 @@ async def test_danger_and_commands_are_heard_whatever_the_share(store: Store) ->
     assert await heard(store, CHANNEL, "ann") == "commands and danger"
 
 
+async def test_danger_in_a_channel_set_aside_needs_no_call_and_no_share(store: Store) -> None:
+    await setting(store, SERVER, ConversationSettings(channels=("2",), hourly=1))
+    assert len(await accept(store, said("e1", CHANNEL, addressed=False))) == 1
+    assert await accept(store, said("e2", CHANNEL, addressed=False)) == []
+    assert len(await accept(store, replace(said("e3", CHANNEL, addressed=False), text="我不想活了"))) == 1
+
+
 async def test_what_is_said_elsewhere_takes_nothing_of_the_share(store: Store) -> None:
     await setting(store, SERVER, ConversationSettings(hourly=1))
     elsewhere = [
