@@ -15,7 +15,7 @@ install: ## set up .venv from the lock (run, test and the others do it by themse
 dev: install
 	@deploy/venv.sh requirements-dev.txt
 
-run: install ## start 心语: chat page, API and, with a token, Telegram
+run: install ## start 心语: chat page, API and every channel that has a token
 	@.venv/bin/xinyu run
 
 demo: dev ## 心语 with a fake model and a fake Telegram, nothing from outside
