@@ -322,9 +322,11 @@ async def test_older_messages_come_when_asked_for(site: Site, model: PacedModel)
     await chat.talk_elsewhere(*(f"第 {number} 句" for number in range(40)))
     await chat.page.reload()
     await chat.ready()
-    await chat.page.locator("#older").evaluate("button => button.click()")
+    older = chat.page.locator("#older")
+    await expect(older).to_be_visible()  # hidden until the newest page is there
+    await older.evaluate("button => button.click()")
     await expect(chat.mine).to_have_text([f"第 {number} 句" for number in range(40)])
-    await expect(chat.page.locator("#older")).to_be_hidden()
+    await expect(older).to_be_hidden()
 
 
 # --- for everybody --------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ export class Past {
   #more = false;
   #loaded = false;
   #fetching = null;
+  #goingBack = false;
   #wake = null;
 
   constructor(user, log, t, parts) {
@@ -56,12 +57,15 @@ export class Past {
   }
 
   async older() {
-    if (!this.#loaded || !this.#more || this.#fetching) return;
+    if (!this.#loaded || !this.#more || this.#goingBack) return;
+    this.#goingBack = true;
     try {
       await this.#fetch(true);
       this.#complain(null);
     } catch {
       this.#complain(() => this.older());
+    } finally {
+      this.#goingBack = false;
     }
   }
 
